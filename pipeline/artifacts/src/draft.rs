@@ -1,0 +1,201 @@
+//! An artifact in the making: tables and files are put, then the manifest, last and create-only.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use bytes::Bytes;
+use evoq_schemas::Table;
+
+use crate::files::{list_files, read_file};
+use crate::{Artifact, Created, Error, FileEntry, Location, Manifest, Result, TableParts, TableWriter};
+
+/// What a step is, before it has written anything.
+#[derive(Debug, Clone)]
+pub struct Header {
+    /// The stage.
+    pub stage: String,
+    /// The version of its algorithm.
+    pub stage_version: u32,
+    /// The step's fingerprint.
+    pub fingerprint: String,
+    /// The parameters after defaults.
+    pub parameters: serde_json::Map<String, serde_json::Value>,
+    /// The fingerprints of what is read, by input.
+    pub inputs: BTreeMap<String, Vec<String>>,
+}
+
+/// An artifact in the making.
+#[derive(Debug)]
+pub struct Draft {
+    location: Location,
+    manifest: Manifest,
+}
+
+impl Draft {
+    /// Starts an artifact at `location`.
+    pub fn new(location: &Location, header: Header) -> Self {
+        let manifest = Manifest {
+            evoq: 1,
+            stage: header.stage,
+            stage_version: header.stage_version,
+            fingerprint: header.fingerprint,
+            parameters: header.parameters,
+            inputs: header.inputs,
+            tables: BTreeMap::new(),
+            policy: Vec::new(),
+        };
+        Self { location: location.clone(), manifest }
+    }
+
+    /// A writer of the table `T`.
+    pub fn table<T: Table>(&self) -> TableWriter<T> {
+        TableWriter::new(&self.location, &format!("{} {}", self.manifest.stage, self.manifest.stage_version))
+    }
+
+    /// Adds the parts of a table that has been written.
+    pub fn add(&mut self, table: &str, parts: TableParts) {
+        self.manifest.tables.insert(table.to_owned(), parts);
+    }
+
+    /// Puts the checkpoint folder `folder` as the artifact's policy.
+    pub fn put_policy(&mut self, folder: &Path) -> Result<()> {
+        for name in list_files(folder)? {
+            let bytes = Bytes::from(read_file(&folder.join(&name))?);
+            let digest = blake3::hash(&bytes).to_hex().to_string();
+            let size = bytes.len() as u64;
+            self.location.join("policy").join(&name).put(bytes)?;
+            self.manifest.policy.push(FileEntry { name, bytes: size, digest });
+        }
+        Ok(())
+    }
+
+    /// Commits: the manifest is created, and read back. Where another run finished first, its artifact is the one.
+    pub fn commit(self) -> Result<Artifact> {
+        let place = self.location.join("manifest.json");
+        let mut text = serde_json::to_string_pretty(&self.manifest).expect("a manifest is plain data");
+        text.push('\n');
+        let created = place.create(Bytes::from(text))?;
+        let found = Artifact::at(&self.location)?;
+        // A store that ignores create-only puts shows here; so does a prefix that belongs to another step.
+        let theirs = created == Created::Exists && found.fingerprint() == self.manifest.fingerprint;
+        if theirs || found.manifest == self.manifest {
+            Ok(found)
+        } else {
+            Err(Error::Conflict { uri: place.uri().to_owned() })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use evoq_schemas::{Design, Image, ImageId, Pair, PairId, Picture};
+
+    fn header(fingerprint: &str) -> Header {
+        Header {
+            stage: "pair".to_owned(),
+            stage_version: 1,
+            fingerprint: fingerprint.to_owned(),
+            parameters: serde_json::Map::new(),
+            inputs: BTreeMap::new(),
+        }
+    }
+
+    fn pairs(count: usize) -> Vec<Pair> {
+        let id = |i: usize| ImageId::from(format!("set/{i:05}.png"));
+        (0..count)
+            .map(|i| Pair {
+                pair_id: PairId::of(&id(i), &id(i + 1)),
+                image_a: id(i),
+                image_b: id(i + 1),
+                design: Design::Random,
+                reference_id: None,
+            })
+            .collect()
+    }
+
+    fn write<T: Table>(place: &Location, rows: &[T], fingerprint: &str) -> Result<Artifact> {
+        let mut draft = Draft::new(place, header(fingerprint));
+        let mut writer = draft.table::<T>();
+        for row in rows {
+            writer.push(row.clone())?;
+        }
+        draft.add(T::NAME, writer.finish()?);
+        draft.commit()
+    }
+
+    #[test]
+    fn rows_come_back_as_they_were_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Location::open(folder.path().to_str().unwrap()).unwrap();
+        let rows = pairs(3000);
+        write(&place, &rows, "f").unwrap();
+        assert_eq!(Artifact::at(&place).unwrap().rows::<Pair>().unwrap(), rows);
+    }
+
+    #[test]
+    fn an_empty_table_is_a_table() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Location::open(folder.path().to_str().unwrap()).unwrap();
+        assert!(write::<Pair>(&place, &[], "f").unwrap().rows::<Pair>().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_prefix_without_a_manifest_does_not_exist() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Location::open(folder.path().to_str().unwrap()).unwrap();
+        let draft = Draft::new(&place, header("f"));
+        draft.table::<Pair>().finish().unwrap();
+        assert!(matches!(Artifact::at(&place), Err(Error::NoArtifact { .. })));
+    }
+
+    #[test]
+    fn the_second_commit_of_a_step_takes_the_first_and_another_step_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Location::open(folder.path().to_str().unwrap()).unwrap();
+        write(&place, &pairs(3), "f").unwrap();
+        assert_eq!(write(&place, &pairs(2), "f").unwrap().rows::<Pair>().unwrap().len(), 3);
+        assert!(matches!(write(&place, &pairs(2), "g"), Err(Error::Conflict { .. })));
+    }
+
+    #[test]
+    fn a_page_is_a_picture() {
+        use parquet::file::reader::{FileReader, SerializedFileReader};
+        let folder = tempfile::tempdir().unwrap();
+        let place = Location::open(folder.path().to_str().unwrap()).unwrap();
+        let rows: Vec<Image> = (0..100u8)
+            .map(|i| Image {
+                image_id: ImageId::from(format!("set/{i}")),
+                dataset: "set".to_owned(),
+                name: i.to_string(),
+                image: Some(Picture { bytes: Some(vec![i; 3000]), path: Some(i.to_string()) }),
+                width: 1,
+                height: 1,
+                format: "png".to_owned(),
+                digest: String::new(),
+                split: None,
+                grey: false,
+                reference_id: None,
+                distortion: None,
+                severity: None,
+                distortion_seed: None,
+                short_side: None,
+                crop: None,
+            })
+            .collect();
+        let artifact = write(&place, &rows, "f").unwrap();
+        assert_eq!(artifact.rows::<Image>().unwrap(), rows);
+        assert_eq!(artifact.rows_without::<Image>(&["image"]).unwrap()[7].image, None);
+        let part = artifact.parts::<Image>().unwrap().remove(0);
+        let reader = SerializedFileReader::new_with_options(
+            part,
+            parquet::file::serialized_reader::ReadOptionsBuilder::new().with_page_index().build(),
+        )
+        .unwrap();
+        let column = reader.metadata().row_group(0).columns().iter().position(|column| {
+            column.column_path().string() == "image.bytes"
+        });
+        let pages = &reader.metadata().offset_index().unwrap()[0][column.unwrap()].page_locations;
+        assert_eq!(pages.len() as i64, reader.metadata().row_group(0).num_rows());
+    }
+}

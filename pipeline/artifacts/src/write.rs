@@ -1,0 +1,158 @@
+//! Rows to Parquet parts: fixed batches, parts closed by size, names that carry the digest of what they hold.
+
+use std::marker::PhantomData;
+
+use bytes::Bytes;
+use evoq_schemas::Table;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
+
+use crate::{Error, Location, PartEntry, Result, TableParts};
+
+/// Rows that are written at once: pages fall alike whatever the rows came from.
+const BATCH: usize = 1024;
+/// Rows of a row group.
+const ROW_GROUP: usize = 64 * BATCH;
+/// Rows of a batch and of a row group where a row holds a picture.
+const PICTURE_BATCH: usize = 64;
+/// A part is closed when it has grown past this many bytes.
+const PART_BYTES: usize = 64 << 20;
+
+/// Writes the rows of one table below an artifact's prefix. The parts are nothing until the artifact is committed.
+pub struct TableWriter<T> {
+    prefix: Location,
+    stage: String,
+    rows: Vec<T>,
+    batch: usize,
+    open: Option<(ArrowWriter<Vec<u8>>, u64)>,
+    parts: TableParts,
+    table: PhantomData<T>,
+}
+
+impl<T: Table> TableWriter<T> {
+    /// A writer of the table `T` below `prefix`; `stage` is recorded in the files' metadata.
+    pub fn new(prefix: &Location, stage: &str) -> Self {
+        let batch = if holds_pictures::<T>() { PICTURE_BATCH } else { BATCH };
+        Self {
+            prefix: prefix.clone(),
+            stage: stage.to_owned(),
+            rows: Vec::new(),
+            batch,
+            open: None,
+            parts: TableParts::default(),
+            table: PhantomData,
+        }
+    }
+
+    /// Appends a row.
+    pub fn push(&mut self, row: T) -> Result<()> {
+        row.check().map_err(|what| Error::Row {
+            uri: self.prefix.join(T::NAME).uri().to_owned(),
+            source: evoq_schemas::RowError::Value {
+                table: T::NAME,
+                row: (self.parts.rows + self.open.as_ref().map_or(0, |it| it.1)) as usize + self.rows.len(),
+                what,
+            },
+        })?;
+        self.rows.push(row);
+        if self.rows.len() == self.batch { self.flush() } else { Ok(()) }
+    }
+
+    /// Writes what is left and gives the table's parts. A table without rows has one part without rows.
+    pub fn finish(mut self) -> Result<TableParts> {
+        if !self.rows.is_empty() || self.parts.parts.is_empty() && self.open.is_none() {
+            self.flush()?;
+        }
+        self.close()?;
+        Ok(self.parts)
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let fault = self.fault();
+        let batch = T::batch(&self.rows);
+        let (mut writer, rows) = match self.open.take() {
+            Some(open) => open,
+            None => {
+                let writer = ArrowWriter::try_new(Vec::new(), T::schema(), Some(properties::<T>(&self.stage)));
+                (writer.map_err(&fault)?, 0)
+            }
+        };
+        writer.write(&batch).map_err(&fault)?;
+        if holds_pictures::<T>() {
+            writer.flush().map_err(&fault)?;
+        }
+        let grown = writer.bytes_written() + writer.in_progress_size();
+        self.open = Some((writer, rows + self.rows.len() as u64));
+        self.rows.clear();
+        if grown >= PART_BYTES { self.close() } else { Ok(()) }
+    }
+
+    fn close(&mut self) -> Result<()> {
+        let Some((writer, rows)) = self.open.take() else { return Ok(()) };
+        let bytes = Bytes::from(writer.into_inner().map_err(self.fault())?);
+        let digest = blake3::hash(&bytes).to_hex().to_string();
+        let name = format!("{}/part-{:05}-{}.parquet", T::NAME, self.parts.parts.len(), &digest[..16]);
+        let size = bytes.len() as u64;
+        // The name carries the digest: putting it twice is harmless.
+        self.prefix.join(&name).put(bytes)?;
+        self.parts.rows += rows;
+        self.parts.parts.push(PartEntry { name, rows, bytes: size, digest });
+        Ok(())
+    }
+
+    fn fault(&self) -> impl Fn(parquet::errors::ParquetError) -> Error + use<T> {
+        let uri = self.prefix.join(T::NAME).uri().to_owned();
+        move |source| Error::Storage { uri: uri.clone(), what: "encoding", source: Box::new(source) }
+    }
+}
+
+/// Whether the table's rows hold a picture's bytes.
+fn holds_pictures<T: Table>() -> bool {
+    T::NAME == evoq_schemas::Image::NAME
+}
+
+fn properties<T: Table>(stage: &str) -> WriterProperties {
+    let mut metadata = vec![
+        KeyValue::new("evoq.table".to_owned(), T::NAME.to_owned()),
+        KeyValue::new("evoq.schema_version".to_owned(), T::VERSION.to_string()),
+        KeyValue::new("evoq.stage".to_owned(), stage.to_owned()),
+    ];
+    let mut builder = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_max_row_group_row_count(Some(ROW_GROUP));
+    if holds_pictures::<T>() {
+        metadata.push(KeyValue::new("huggingface".to_owned(), picture_features::<T>()));
+        // A page is a picture: it can be read with one ranged read.
+        let bytes = ColumnPath::new(vec!["image".to_owned(), "bytes".to_owned()]);
+        builder = builder
+            .set_column_dictionary_enabled(bytes.clone(), false)
+            .set_column_statistics_enabled(bytes.clone(), EnabledStatistics::None)
+            .set_column_compression(bytes.clone(), Compression::UNCOMPRESSED)
+            .set_column_data_page_size_limit(bytes, 1)
+            .set_write_batch_size(PICTURE_BATCH);
+    }
+    builder.set_key_value_metadata(Some(metadata)).build()
+}
+
+/// The feature metadata by which `datasets` decodes the picture column.
+fn picture_features<T: Table>() -> String {
+    let features: serde_json::Map<_, _> = T::schema()
+        .fields()
+        .iter()
+        .map(|field| {
+            let feature = match field.data_type() {
+                arrow_schema::DataType::Struct(_) => serde_json::json!({ "_type": "Image" }),
+                arrow_schema::DataType::Utf8 | arrow_schema::DataType::Dictionary(..) => {
+                    serde_json::json!({ "dtype": "string", "_type": "Value" })
+                }
+                arrow_schema::DataType::Boolean => serde_json::json!({ "dtype": "bool", "_type": "Value" }),
+                number => serde_json::json!({ "dtype": number.to_string().to_lowercase(), "_type": "Value" }),
+            };
+            (field.name().clone(), feature)
+        })
+        .collect();
+    serde_json::json!({ "info": { "features": features } }).to_string()
+}

@@ -1,0 +1,156 @@
+//! The command line of a stage: the contract's own flags around the stage's.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::Write;
+use std::sync::atomic::Ordering;
+
+use anyhow::Context;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use evoq_artifacts::{Artifact, Draft, Header, Location};
+use tracing_subscriber::EnvFilter;
+
+use crate::describe::parameters;
+use crate::job::STOP;
+use crate::{Job, Kind, Stage, content_parameters, describe, fingerprint, input_fingerprint};
+
+/// Parses, describes or runs.
+pub(crate) fn run<S: Stage>(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<()> {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let describes = arguments.iter().any(|it| it == "--describe");
+    if describes && arguments.len() == 2 {
+        return print(&describe::<S>(None)?);
+    }
+    let matches = command::<S>(!describes).try_get_matches_from(arguments)?;
+    let stage = S::from_arg_matches(&matches)?;
+    if describes {
+        return print(&describe(Some(&stage))?);
+    }
+    prepare(&matches)?;
+    let out: &String = matches.get_one("out").context("clap requires --out")?;
+    let (mut job, fingerprint) = job(&stage, &matches, out)?;
+    if let Some(found) = found(out, &fingerprint)? {
+        tracing::info!("{} is there already, {}", found.location().uri(), rows(&found));
+        return Ok(());
+    }
+    stage.run(&mut job)?;
+    job.check()?;
+    let artifact = job.draft.commit()?;
+    tracing::info!("{} {}", artifact.location().uri(), rows(&artifact));
+    Ok(())
+}
+
+/// The artifact of this very step, if it is there already; another step's is in the way.
+fn found(out: &str, fingerprint: &str) -> anyhow::Result<Option<Artifact>> {
+    match Artifact::open(out) {
+        Ok(artifact) if artifact.fingerprint() == fingerprint => Ok(Some(artifact)),
+        Ok(_) => Err(crate::bad_input(format!(
+            "--out {out}: another artifact is there (other parameters, inputs or stage); choose an empty place"
+        ))),
+        Err(evoq_artifacts::Error::NoArtifact { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn rows(artifact: &Artifact) -> String {
+    let tables = artifact.manifest.tables.iter();
+    tables.map(|(name, table)| format!("{name}: {} rows", table.rows)).collect::<Vec<_>>().join(", ")
+}
+
+fn command<S: Stage>(runs: bool) -> Command {
+    let mut command = Command::new(format!("evoq-{}", S::NAME))
+        .about(S::ABOUT)
+        .version(format!("{} (algorithm {})", env!("CARGO_PKG_VERSION"), S::VERSION));
+    for input in S::INPUTS {
+        let arg = Arg::new(input.name).long(input.name).value_name("URI").help(input.help).help_heading("Inputs");
+        command = command.arg(arg.action(ArgAction::Append).required(runs && input.required));
+    }
+    let contract = |arg: Arg| arg.help_heading("Running");
+    command = command.next_help_heading("Parameters");
+    S::augment_args(command)
+        .next_help_heading(None)
+        .arg(contract(Arg::new("out").long("out").value_name("URI").required(runs)).help(
+            "Where the artifact goes: a folder, file:///… or s3://bucket/…; tables and manifest.json are put below it",
+        ))
+        .arg(
+            contract(Arg::new("describe").long("describe").action(ArgAction::SetTrue))
+                .help("Print what this stage reads, writes and takes, as JSON, and end"),
+        )
+        .arg(
+            contract(Arg::new("threads").long("threads").value_name("N").value_parser(clap::value_parser!(usize)))
+                .help("Threads to use [default: all cores]; the output does not depend on it"),
+        )
+        .arg(
+            contract(Arg::new("log").long("log").value_name("LEVEL").default_value("info").env("EVOQ_LOG"))
+                .help("What to say on stderr: error, warn, info, debug"),
+        )
+}
+
+fn print(description: &crate::Description) -> anyhow::Result<()> {
+    let text = serde_json::to_string_pretty(description)?;
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Logs, threads and Ctrl-C: what is the process's, not the stage's.
+fn prepare(matches: &ArgMatches) -> anyhow::Result<()> {
+    let level: &String = matches.get_one("log").context("clap gives --log a default")?;
+    let filter = EnvFilter::try_new(level)
+        .map_err(|error| crate::bad_input(format!("--log {level}: {error}; expected error, warn, info or debug")))?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_target(false)
+        .without_time()
+        .init();
+    if let Some(threads) = matches.get_one::<usize>("threads") {
+        rayon::ThreadPoolBuilder::new().num_threads(*threads).build_global()?;
+    }
+    // The first Ctrl-C asks the stage to stop between two pieces of work; the second ends it at once.
+    ctrlc::set_handler(|| {
+        if STOP.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        eprintln!("stopping; once more to stop at once");
+    })?;
+    Ok(())
+}
+
+/// Opens the inputs and starts the artifact.
+fn job<S: Stage>(stage: &S, matches: &ArgMatches, out: &str) -> anyhow::Result<(Job, String)> {
+    let (mut tables, mut policies, mut inputs) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    for input in S::INPUTS {
+        let uris: Vec<String> = matches.get_many(input.name).into_iter().flatten().cloned().collect();
+        let is_policy = input.kind == Kind::Policy;
+        let marks: Result<Vec<String>, _> = uris.iter().map(|uri| input_fingerprint(uri, is_policy)).collect();
+        if !uris.is_empty() {
+            inputs.insert(input.name.to_owned(), marks.with_context(|| format!("--{}", input.name))?);
+        }
+        match (input.kind, uris.as_slice()) {
+            (Kind::Policy, []) => {}
+            (Kind::Policy, [uri]) => drop(policies.insert(input.name, uri.clone())),
+            (Kind::Policy, _) => {
+                let message = format!("--{}: {} policies were given; expected one", input.name, uris.len());
+                return Err(crate::bad_input(message));
+            }
+            (Kind::Table(_), uris) => {
+                let opened: Result<Vec<Artifact>, _> = uris.iter().map(|uri| Artifact::open(uri)).collect();
+                tables.insert(input.name, opened?);
+            }
+        }
+    }
+    let description = describe(Some(stage))?;
+    let parameters = content_parameters(&description, &parameters(stage)?)?;
+    let fingerprint = fingerprint(S::NAME, S::VERSION, &parameters, &inputs);
+    let header = Header {
+        stage: S::NAME.to_owned(),
+        stage_version: S::VERSION,
+        fingerprint: fingerprint.clone(),
+        parameters,
+        inputs,
+    };
+    Ok((Job { tables, policies, draft: Draft::new(&Location::open(out)?, header) }, fingerprint))
+}

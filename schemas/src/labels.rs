@@ -1,0 +1,63 @@
+//! `labels`: the pseudo-label of each pair.
+
+use crate::cell::enumeration;
+use crate::pairs::ordered;
+use crate::table::{table, within};
+use crate::{ImageId, PairId};
+
+enumeration! {
+    /// Where a label comes from.
+    LabelMethod {
+        /// The majority of the valid votes, Eq. 1.
+        Majority = "majority",
+    }
+}
+
+enumeration! {
+    /// Whether a control was applied to the labels.
+    Control {
+        /// The labels as voted.
+        None = "none",
+        /// The labels permuted over the labelled pairs.
+        Shuffled = "shuffled",
+    }
+}
+
+table! {
+    /// The pseudo-label of a pair.
+    Label = "labels", version 1 {
+        /// The pair.
+        pair_id: PairId,
+        /// Its first picture as text.
+        image_a: ImageId,
+        /// Its other picture.
+        image_b: ImageId,
+        /// p*: 1 where `image_a` is better, 0 where `image_b` is, 0.5 for a tie; null without quorum.
+        preference: Option<f64>,
+        /// Valid votes for `image_a`.
+        votes_a: u32,
+        /// Valid votes for `image_b`.
+        votes_b: u32,
+        /// Invalid votes.
+        votes_invalid: u32,
+        /// Share of the valid votes on the larger side, 0.5..1; null without a valid vote.
+        agreement: Option<f64>,
+        /// Share of the valid votes for the picture shown first; null without a valid vote.
+        first_rate: Option<f64>,
+        /// Where the label comes from.
+        method: LabelMethod,
+        /// The control applied.
+        control: Control,
+    }
+}
+
+impl Label {
+    fn checked(&self) -> Result<(), String> {
+        ordered(&self.image_a, &self.image_b)?;
+        if let Some(preference) = self.preference.filter(|p| ![0.0, 0.5, 1.0].contains(p)) {
+            return Err(format!("column `preference` is {preference}; expected 1, 0.5, 0 or null"));
+        }
+        self.agreement.map_or(Ok(()), |it| within("agreement", it, 0.5, 1.0))?;
+        self.first_rate.map_or(Ok(()), |it| within("first_rate", it, 0.0, 1.0))
+    }
+}

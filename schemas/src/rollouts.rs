@@ -1,0 +1,125 @@
+//! `rollouts`: the completions of GRPO, with what each earned and why.
+
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::Float64Type;
+use arrow_array::{Array, ArrayRef, Float64Array, ListArray, StringArray, StructArray};
+use arrow_buffer::{NullBuffer, OffsetBuffer};
+use arrow_schema::{DataType, Field, Fields};
+
+use crate::ImageId;
+use crate::cell::{Value, required};
+use crate::table::{finite, table};
+use crate::votes::Finish;
+
+/// One comparison that a completion's reward is made of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Partner {
+    /// The other picture of the pair.
+    pub image_id: ImageId,
+    /// p*, seen from the completion's picture.
+    pub preference: f64,
+    /// `p_k(x_i, x_j)`, Eq. 2.
+    pub probability: f64,
+}
+
+fn partner_fields() -> Fields {
+    Fields::from(vec![
+        Field::new("image_id", DataType::Utf8, false),
+        Field::new("preference", DataType::Float64, false),
+        Field::new("probability", DataType::Float64, false),
+    ])
+}
+
+fn partner_item() -> Arc<Field> {
+    Arc::new(Field::new("item", DataType::Struct(partner_fields()), false))
+}
+
+impl Value for Vec<Partner> {
+    fn data_type() -> DataType {
+        DataType::List(partner_item())
+    }
+    fn array<'a>(cells: impl Iterator<Item = Option<&'a Self>>) -> ArrayRef {
+        let cells: Vec<_> = cells.collect();
+        let all = || cells.iter().copied().flatten().flatten();
+        let ids: StringArray = all().map(|it| Some(it.image_id.as_str())).collect();
+        let preferences: Float64Array = all().map(|it| Some(it.preference)).collect();
+        let probabilities: Float64Array = all().map(|it| Some(it.probability)).collect();
+        let items = StructArray::new(
+            partner_fields(),
+            vec![Arc::new(ids), Arc::new(preferences), Arc::new(probabilities)],
+            None,
+        );
+        let lengths = cells.iter().map(|cell| cell.map_or(0, Vec::len));
+        let nulls = NullBuffer::from_iter(cells.iter().map(Option::is_some));
+        Arc::new(ListArray::new(partner_item(), OffsetBuffer::from_lengths(lengths), Arc::new(items), Some(nulls)))
+    }
+    fn values(array: &ArrayRef) -> Result<Vec<Option<Self>>, (usize, String)> {
+        let list = array.as_list::<i32>();
+        let lists = (0..list.len()).map(|row| {
+            list.is_valid(row).then(|| {
+                let items = list.value(row);
+                let items = items.as_struct();
+                let ids = items.column(0).as_string::<i32>();
+                let preferences = items.column(1).as_primitive::<Float64Type>();
+                let probabilities = items.column(2).as_primitive::<Float64Type>();
+                (0..items.len())
+                    .map(|i| Partner {
+                        image_id: ImageId::from(ids.value(i)),
+                        preference: preferences.value(i),
+                        probability: probabilities.value(i),
+                    })
+                    .collect()
+            })
+        });
+        Ok(lists.collect())
+    }
+}
+required!(Vec<Partner>);
+
+table! {
+    /// One completion of the rating prompt during GRPO.
+    Rollout = "rollouts", version 1 {
+        /// The optimizer step, from 0.
+        update_index: u32,
+        /// The picture.
+        image_id: ImageId,
+        /// k, from 0: which of the picture's completions this is.
+        completion: u16,
+        /// The completion's text as sampled.
+        reply: String,
+        /// The score it gives, 1..5; null for an invalid one.
+        score: Option<f64>,
+        /// Why it is invalid; null for a valid one.
+        invalid_reason: Option<String>,
+        /// The comparisons its reward is made of; empty for an invalid one.
+        partners: Vec<Partner>,
+        /// `r_k`, Eq. 3, 0..1; 0 for an invalid completion.
+        reward: f64,
+        /// `a_k`, Eq. 4.
+        advantage: f64,
+        /// Log-probability of the whole completion under the policy it was drawn from, in nats.
+        logprob: f64,
+        /// The same under the reference policy.
+        reference_logprob: f64,
+        /// Mean over the tokens of the k3 estimate of the divergence from the reference policy.
+        kl: f64,
+        /// Tokens sampled, the end of turn included.
+        tokens: u32,
+        /// Why the completion ended.
+        finish: Finish,
+    }
+}
+
+impl Rollout {
+    fn checked(&self) -> Result<(), String> {
+        finite("reward", self.reward)?;
+        finite("advantage", self.advantage)?;
+        if self.score.is_some() == self.invalid_reason.is_none() {
+            Ok(())
+        } else {
+            Err("column `score` and `invalid_reason`: exactly one of them is set".to_owned())
+        }
+    }
+}
