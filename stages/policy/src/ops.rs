@@ -1,0 +1,61 @@
+//! The arithmetic that the vision tower and the text model share: each forward function with its exact backward.
+//!
+//! Activations are rows, `[R, H]`: tokens of all sequences one below the other, never padded batches. Matrix
+//! products are candle's; what lies between them (norms, activations, rotation, softmax) runs in one pass over
+//! `f32` slices. The backward pass is written out instead of recorded: candle's graph would add a zeroed sum and
+//! an addition to every edge, and its own fused operations drop gradients without a word.
+//!
+//! Letters: `R` rows, `H` hidden, `I` intermediate, `L` lanes, `T` rows of a lane, `S` keys of a lane, `P` rows of
+//! a shared prompt, `d` head dimension, `V` vocabulary.
+
+pub mod activation;
+pub mod attention;
+pub mod block;
+#[cfg(test)]
+mod check;
+pub mod exp;
+pub mod heads;
+pub mod linear;
+pub mod logits;
+pub mod norm;
+pub mod softmax;
+
+use candle_core::{CpuStorage, Device, Result, Shape, Storage, StorageRef, Tensor, bail};
+
+/// A contiguous `f32` tensor in host memory, read as a slice while this guard lives.
+pub(crate) struct Floats<'a> {
+    storage: StorageRef<'a>,
+    start: usize,
+    end: usize,
+}
+
+impl<'a> Floats<'a> {
+    /// Opens `tensor` for reading; an error if it is strided, of another type or on another device.
+    pub(crate) fn of(tensor: &'a Tensor) -> Result<Self> {
+        let (storage, layout) = tensor.storage_and_layout();
+        let Some((start, end)) = layout.contiguous_offsets() else {
+            bail!("a contiguous tensor is needed, this one is strided: {layout:?}");
+        };
+        match &*storage {
+            Storage::Cpu(CpuStorage::F32(_)) => {}
+            _ => bail!("an f32 tensor in host memory is needed, this one is {:?} on {:?}", tensor.dtype(), tensor.device()),
+        }
+        Ok(Self { storage, start, end })
+    }
+}
+
+impl std::ops::Deref for Floats<'_> {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        match &*self.storage {
+            Storage::Cpu(CpuStorage::F32(values)) => &values[self.start..self.end],
+            _ => unreachable!("checked when the guard was made"),
+        }
+    }
+}
+
+/// Wraps values that a kernel has made; no copy.
+pub(crate) fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> Result<Tensor> {
+    Tensor::from_vec(values, shape.into(), &Device::Cpu)
+}

@@ -1,0 +1,318 @@
+//! The training step's forward and backward pass: exact gradients of any loss on completions' log-probabilities, and
+//! of a probe on the vision tower's features.
+//!
+//! The backward pass of the model is written out by hand (see `ops`); candle's graph serves the caller's loss alone,
+//! from a leaf that holds the log-probabilities. Work is cut into chunks by position and summed in their order, so
+//! results do not depend on the number of threads.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use candle_core::backprop::GradStore;
+use candle_core::{Device, Tensor, Var};
+use rayon::prelude::*;
+
+use crate::error::{Error, Result};
+use crate::model::{Model, Pack, Sequence, chunks};
+use crate::ops::linear::Sums;
+use crate::ops::{Floats, tensor};
+use crate::policy::Policy;
+use crate::processor::Pixels;
+use crate::prompt::Prompt;
+use crate::vision::VisionState;
+
+/// A prompt with its pictures and completions.
+#[derive(Debug, Clone)]
+pub struct Group {
+    /// The prompt.
+    pub prompt: Prompt,
+    /// Its pictures, as indices into the batch's pictures.
+    pub pictures: Vec<usize>,
+    /// Completions of at least one token each, the end token included.
+    pub completions: Vec<Vec<u32>>,
+}
+
+/// Something learnt beside the language model from the vision tower's features.
+pub trait Probe: Sync {
+    /// What the probe learns, by name; names must differ from the weights'.
+    fn vars(&self) -> Vec<(String, Var)>;
+
+    /// The loss, already scaled, of consecutive pictures from `first_picture` on; `pooled [n, hidden]` holds the mean
+    /// of each picture's merged tokens. The batch's loss is the sum over such runs of pictures.
+    fn loss(&self, first_picture: usize, pooled: &Tensor) -> candle_core::Result<Tensor>;
+}
+
+/// Gradients of a batch.
+#[derive(Debug)]
+pub struct Gradients {
+    /// By the weights' release names and the probe's names. What no loss reaches is absent.
+    pub by_name: BTreeMap<String, Tensor>,
+    /// Each group's loss.
+    pub losses: Vec<f32>,
+    /// The probe's loss; 0 without a probe.
+    pub probe_loss: f32,
+}
+
+impl Policy {
+    /// Log-probabilities of all completion tokens: by group, completion and token. Banned tokens have probability 0,
+    /// as in sampling.
+    ///
+    /// # Errors
+    /// A batch whose pieces do not fit together; see [`Error::Batch`].
+    pub fn logprobs(&self, pictures: &[Pixels], groups: &[Group]) -> Result<Vec<Vec<Vec<f32>>>> {
+        let looks = look(self.model(), pictures)?;
+        let features = features(&looks, pictures.len())?;
+        let chunks = group_chunks(groups);
+        let picked = chunks.par_iter().map(|range| {
+            let groups = &groups[range.clone()];
+            let (picked, _) = self.model().forward(&pack(self.model(), groups, &features)?)?;
+            let mut picked = picked.into_iter();
+            let by_completion = |ids: &Vec<u32>| picked.by_ref().take(ids.len()).collect::<Vec<f32>>();
+            let mut by_completion = by_completion;
+            Ok(groups.iter().map(|group| group.completions.iter().map(&mut by_completion).collect()).collect())
+        });
+        let picked: Vec<Vec<Vec<Vec<f32>>>> = picked.collect::<Result<_>>()?;
+        Ok(picked.into_iter().flatten().collect())
+    }
+
+    /// Gradients of `Σ loss` over groups, plus the probe's loss.
+    ///
+    /// `loss` gets a group's index, its log-probabilities `[K, T]` (0 where a completion is shorter) and the mask of
+    /// real tokens `[K, T]`, and gives a scalar, already scaled. With no groups only the vision tower and the probe get
+    /// gradients.
+    ///
+    /// # Errors
+    /// A batch whose pieces do not fit together (see [`Error::Batch`]), or an error of `loss`.
+    pub fn gradients<L>(
+        &self,
+        pictures: &[Pixels],
+        groups: &[Group],
+        loss: &L,
+        probe: Option<&dyn Probe>,
+    ) -> Result<Gradients>
+    where
+        L: Fn(usize, &Tensor, &Tensor) -> candle_core::Result<Tensor> + Sync,
+    {
+        let model = self.model();
+        let looks = look(model, pictures)?;
+        let features = features(&looks, pictures.len())?;
+        let chunks = group_chunks(groups);
+        let from_text = chunks
+            .par_iter()
+            .map(|range| text_chunk(model, &features, groups, range.clone(), loss))
+            .collect::<Result<Vec<_>>>()?;
+        let mut sums = Sums::default();
+        let mut losses = Vec::with_capacity(groups.len());
+        let mut dfeatures: BTreeMap<usize, Vec<f32>> = BTreeMap::new();
+        for chunk in from_text {
+            sums.merge(chunk.sums)?;
+            losses.extend(chunk.losses);
+            for (picture, gradient) in chunk.features {
+                add_features(&mut dfeatures, picture, gradient);
+            }
+        }
+        let from_vision = looks
+            .par_iter()
+            .map(|look| vision_chunk(model, look, &features, &dfeatures, probe))
+            .collect::<Result<Vec<_>>>()?;
+        let mut probe_loss = 0.0;
+        for (chunk, loss) in from_vision {
+            sums.merge(chunk)?;
+            probe_loss += loss;
+        }
+        Ok(Gradients { by_name: self.shaped_as_weights(sums)?, losses, probe_loss })
+    }
+
+    /// A gradient has its weight's shape (the patch kernel is a matrix in the arithmetic).
+    fn shaped_as_weights(&self, sums: Sums) -> Result<BTreeMap<String, Tensor>> {
+        let shaped = sums.into_map().into_iter().map(|(name, gradient)| match self.weights.get(&name) {
+            Ok(weight) => Ok((name, gradient.reshape(weight.shape())?)),
+            Err(_) => Ok((name, gradient)),
+        });
+        shaped.collect()
+    }
+}
+
+/// Consecutive pictures that went through the vision tower together.
+struct Look {
+    range: Range<usize>,
+    features: Tensor,
+    state: VisionState,
+}
+
+/// All pictures through the vision tower.
+fn look(model: &Model, pictures: &[Pixels]) -> Result<Vec<Look>> {
+    let rows = pictures.iter().map(|pixels| pixels.grid.height * pixels.grid.width);
+    let look = |range: Range<usize>| {
+        let pictures: Vec<&Pixels> = pictures[range.clone()].iter().collect();
+        let (features, state) = model.vision.forward(&pictures)?;
+        Ok(Look { range, features, state })
+    };
+    chunks(rows).into_par_iter().map(look).collect()
+}
+
+/// Each picture's merged tokens, `[tokens, H]`.
+fn features(looks: &[Look], pictures: usize) -> Result<Vec<Tensor>> {
+    let mut features = Vec::with_capacity(pictures);
+    for look in looks {
+        let mut start = 0;
+        for &tokens in look.state.tokens() {
+            features.push(look.features.narrow(0, start, tokens)?);
+            start += tokens;
+        }
+    }
+    Ok(features)
+}
+
+fn group_chunks(groups: &[Group]) -> Vec<Range<usize>> {
+    let rows = |group: &Group| {
+        let longest = group.completions.iter().map(Vec::len).max().unwrap_or(0);
+        group.prompt.ids.len() + group.completions.len() * longest
+    };
+    chunks(groups.iter().map(rows))
+}
+
+/// Packs groups as rows.
+fn pack<'a>(model: &Model, groups: &'a [Group], features: &'a [Tensor]) -> Result<Pack<'a>> {
+    let sequence = |group: &'a Group| {
+        let feature = |&picture: &usize| {
+            features.get(picture).ok_or_else(|| Error::Batch {
+                problem: format!("a group names picture {picture} of a batch of {}", features.len()),
+            })
+        };
+        if group.completions.is_empty() {
+            return Err(Error::Batch { problem: "a group has no completions".to_owned() });
+        }
+        let features = group.pictures.iter().map(feature).collect::<Result<_>>()?;
+        Ok(Sequence { prompt: &group.prompt, features, completions: &group.completions })
+    };
+    let sequences = groups.iter().map(sequence).collect::<Result<Vec<_>>>()?;
+    Pack::new(&model.config, &model.text, &model.banned, &sequences)
+}
+
+struct TextChunk {
+    sums: Sums,
+    losses: Vec<f32>,
+    /// Picture and gradient of its features, in the order of use.
+    features: Vec<(usize, Vec<f32>)>,
+}
+
+/// Forward and backward of the groups in `range`.
+fn text_chunk<L>(model: &Model, features: &[Tensor], groups: &[Group], range: Range<usize>, loss: &L) -> Result<TextChunk>
+where
+    L: Fn(usize, &Tensor, &Tensor) -> candle_core::Result<Tensor>,
+{
+    let here = &groups[range.clone()];
+    let pack = pack(model, here, features)?;
+    let (picked, state) = model.forward(&pack)?;
+    let (mut losses, mut dpicked, mut reached) = (Vec::with_capacity(here.len()), Vec::new(), false);
+    for (index, group) in range.zip(here) {
+        let count = group.completions.iter().map(Vec::len).sum::<usize>();
+        let (value, gradient) = group_loss(index, group, &picked[dpicked.len()..][..count], loss)?;
+        losses.push(value);
+        reached |= gradient.is_some();
+        dpicked.extend(gradient.unwrap_or_else(|| vec![0.0; count]));
+    }
+    let mut sums = Sums::default();
+    if !reached {
+        return Ok(TextChunk { sums, losses, features: Vec::new() });
+    }
+    let drows = model.backward(&pack, &state, &dpicked, &mut sums)?;
+    let pictures = here.iter().flat_map(|group| group.pictures.iter().copied());
+    let features = pictures.zip(pack.features_backward(&drows)?).collect();
+    Ok(TextChunk { sums, losses, features })
+}
+
+/// A group's loss, and the gradient of its log-probabilities if the loss depends on them.
+fn group_loss<L>(index: usize, group: &Group, picked: &[f32], loss: &L) -> Result<(f32, Option<Vec<f32>>)>
+where
+    L: Fn(usize, &Tensor, &Tensor) -> candle_core::Result<Tensor>,
+{
+    let shape = (group.completions.len(), group.completions.iter().map(Vec::len).max().unwrap_or(0));
+    let (mut padded, mut mask) = (vec![0.0_f32; shape.0 * shape.1], vec![0.0_f32; shape.0 * shape.1]);
+    let (mut places, mut picked) = (Vec::with_capacity(picked.len()), picked.iter());
+    for (lane, ids) in group.completions.iter().enumerate() {
+        for (place, value) in (lane * shape.1..).zip(picked.by_ref().take(ids.len())) {
+            (padded[place], mask[place]) = (*value, 1.0);
+            places.push(place);
+        }
+    }
+    let leaf = Var::from_vec(padded, shape, &Device::Cpu)?;
+    let value = loss(index, leaf.as_tensor(), &tensor(mask, shape)?)?;
+    let store = value.backward()?;
+    let Some(gradient) = store.get(&leaf) else { return Ok((value.to_scalar()?, None)) };
+    let gradient = gradient.contiguous()?;
+    let gradient = Floats::of(&gradient)?;
+    Ok((value.to_scalar()?, Some(places.into_iter().map(|place| gradient[place]).collect())))
+}
+
+/// Backward of pictures that went through the tower together, with the probe's part.
+fn vision_chunk(
+    model: &Model,
+    look: &Look,
+    features: &[Tensor],
+    dfeatures: &BTreeMap<usize, Vec<f32>>,
+    probe: Option<&dyn Probe>,
+) -> Result<(Sums, f32)> {
+    let mut sums = Sums::default();
+    let (mut gradient, mut reached) = (Vec::with_capacity(look.features.elem_count()), false);
+    for picture in look.range.clone() {
+        match dfeatures.get(&picture) {
+            Some(from_text) => {
+                gradient.extend_from_slice(from_text);
+                reached = true;
+            }
+            None => gradient.resize(gradient.len() + features[picture].elem_count(), 0.0),
+        }
+    }
+    let mut probe_loss = 0.0;
+    if let Some(probe) = probe {
+        let (value, dpooled) = probe_chunk(probe, look.range.start, &features[look.range.clone()], &mut sums)?;
+        probe_loss = value;
+        if let Some(dpooled) = dpooled {
+            add_pooled(&mut gradient, &dpooled, &features[look.range.clone()])?;
+            reached = true;
+        }
+    }
+    if reached {
+        model.vision.backward(&look.state, &tensor(gradient, look.features.shape())?, &mut sums)?;
+    }
+    Ok((sums, probe_loss))
+}
+
+/// The probe's loss on these pictures, and the gradient of their pooled features; the probe's own go to `sums`.
+fn probe_chunk(probe: &dyn Probe, first: usize, features: &[Tensor], sums: &mut Sums) -> Result<(f32, Option<Tensor>)> {
+    let means = features.iter().map(|features| features.mean(0)).collect::<candle_core::Result<Vec<_>>>()?;
+    let pooled = Var::from_tensor(&Tensor::stack(&means, 0)?)?;
+    let value = probe.loss(first, pooled.as_tensor())?;
+    let store: GradStore = value.backward()?;
+    for (name, var) in probe.vars() {
+        if let Some(gradient) = store.get(&var) {
+            sums.add(&name, gradient.contiguous()?)?;
+        }
+    }
+    let dpooled = store.get(&pooled).map(Tensor::contiguous).transpose()?;
+    Ok((value.to_scalar()?, dpooled))
+}
+
+/// Spreads the gradient of each picture's mean over its tokens.
+fn add_pooled(gradient: &mut [f32], dpooled: &Tensor, features: &[Tensor]) -> Result<()> {
+    let (_, width) = dpooled.dims2()?;
+    let (dpooled, mut rows) = (Floats::of(dpooled)?, gradient.chunks_exact_mut(width));
+    for (features, mean) in features.iter().zip(dpooled.chunks_exact(width)) {
+        let tokens = features.dim(0)?;
+        for row in rows.by_ref().take(tokens) {
+            row.iter_mut().zip(mean).for_each(|(sum, mean)| *sum += mean / tokens as f32);
+        }
+    }
+    Ok(())
+}
+
+fn add_features(sums: &mut BTreeMap<usize, Vec<f32>>, picture: usize, gradient: Vec<f32>) {
+    match sums.get_mut(&picture) {
+        Some(sum) => sum.iter_mut().zip(gradient).for_each(|(sum, value)| *sum += value),
+        None => {
+            sums.insert(picture, gradient);
+        }
+    }
+}

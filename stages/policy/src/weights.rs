@@ -1,0 +1,489 @@
+//! The weights: read from one or many safetensors files under any of the names in use, kept as f32 variables under
+//! the release's names, written back as one file.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor, Var};
+use safetensors::Dtype;
+use safetensors::tensor::{Metadata, SafeTensorError};
+
+use crate::checkpoint::{WEIGHTS, weight_files};
+use crate::config::Config;
+use crate::error::{Error, Result};
+
+/// All tensors of a model by release name (`visual.…`, `model.…`, `lm_head.weight`), in f32. They are variables, so
+/// that the same object is trained; whoever only reads takes aliases without a graph (`as_detached_tensor`).
+pub struct Weights {
+    tensors: BTreeMap<String, Var>,
+}
+
+/// The head, absent where it is tied to the embedding matrix.
+const HEAD: &str = "lm_head.weight";
+
+/// Longest header that is read, as the format's own library has it.
+const MAX_HEADER: u64 = 100_000_000;
+
+impl Weights {
+    /// Reads the weights of `folder` into f32 on `device`, one tensor at a time.
+    ///
+    /// # Errors
+    /// No weight files; a file that is broken; a tensor that is missing, repeated, unknown to the configuration, of
+    /// another shape, or in another format than BF16, F16 and F32.
+    pub fn load(folder: &Path, config: &Config, device: &Device) -> Result<Self> {
+        let expected: HashMap<String, Vec<usize>> = Self::expected(config).into_iter().collect();
+        let mut tensors = BTreeMap::new();
+        for path in weight_files(folder)? {
+            read_file(&path, config, &expected, device, &mut tensors)?;
+        }
+        let missing =
+            Self::expected(config).into_iter().map(|(name, _)| name).filter(|name| !tensors.contains_key(name));
+        let missing: Vec<String> = missing.collect();
+        if let Some(name) = missing.first() {
+            return Err(Error::MissingTensor {
+                name: name.clone(),
+                path: folder.to_owned(),
+                missing: missing.len(),
+                expected: expected.len(),
+            });
+        }
+        Ok(Self { tensors })
+    }
+
+    /// Weights from tensors that were made in memory, one for each of [`Weights::expected`].
+    ///
+    /// # Errors
+    /// The device is out of memory.
+    pub(crate) fn from_tensors(tensors: impl IntoIterator<Item = (String, Tensor)>) -> Result<Self> {
+        let tensors = tensors.into_iter().map(|(name, tensor)| Ok((name, Var::from_tensor(&tensor)?)));
+        Ok(Self { tensors: tensors.collect::<Result<_>>()? })
+    }
+
+    /// The tensor of that release name.
+    ///
+    /// # Errors
+    /// The model has no such tensor.
+    pub fn get(&self, name: &str) -> Result<&Var> {
+        self.tensors.get(name).ok_or_else(|| Error::NoSuchTensor { name: name.to_owned() })
+    }
+
+    /// All tensors, sorted by release name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Var)> {
+        self.tensors.iter().map(|(name, var)| (name.as_str(), var))
+    }
+
+    /// How many numbers there are.
+    pub fn parameters(&self) -> usize {
+        self.tensors.values().map(|var| var.elem_count()).sum()
+    }
+
+    /// A deep copy: training the one leaves the other as it is.
+    ///
+    /// # Errors
+    /// The device is out of memory.
+    pub fn copy(&self) -> Result<Self> {
+        Self::from_tensors(self.tensors.iter().map(|(name, var)| (name.clone(), var.as_detached_tensor())))
+    }
+
+    /// Writes `model.safetensors`: f32, release names, sorted, with the metadata that `transformers` asks for.
+    /// The same weights give the same bytes.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn save(&self, folder: &Path) -> Result<()> {
+        let path = folder.join(WEIGHTS);
+        let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+        let tensors = self.tensors.iter().map(|(name, var)| (name.as_str(), var.as_tensor()));
+        safetensors::serialize_to_file(tensors, Some(metadata), &path).map_err(|error| match error {
+            SafeTensorError::IoError(source) => Error::Io { path, source },
+            source => Error::Safetensors { path, source },
+        })
+    }
+
+    /// Release name and shape of every tensor of a model, in the model's order; no head where it is tied.
+    pub fn expected(config: &Config) -> Vec<(String, Vec<usize>)> {
+        let mut all = Vec::new();
+        vision_tensors(config, &mut all);
+        text_tensors(config, &mut all);
+        all
+    }
+}
+
+/// Name and shape of a linear layer: `[out, in]` and, where it has one, its bias.
+fn linear(all: &mut Vec<(String, Vec<usize>)>, name: &str, output: usize, input: usize, bias: bool) {
+    all.push((format!("{name}.weight"), vec![output, input]));
+    if bias {
+        all.push((format!("{name}.bias"), vec![output]));
+    }
+}
+
+fn vision_tensors(config: &Config, all: &mut Vec<(String, Vec<usize>)>) {
+    let v = &config.vision;
+    let (hidden, inner) = (v.hidden_size, v.intermediate_size);
+    let patch = vec![hidden, v.in_chans, v.temporal_patch_size, v.patch_size, v.patch_size];
+    all.push(("visual.patch_embed.proj.weight".to_owned(), patch));
+    for block in 0..v.depth {
+        let name = |part: &str| format!("visual.blocks.{block}.{part}");
+        all.push((name("norm1.weight"), vec![hidden]));
+        all.push((name("norm2.weight"), vec![hidden]));
+        linear(all, &name("attn.qkv"), 3 * hidden, hidden, true);
+        linear(all, &name("attn.proj"), hidden, hidden, true);
+        linear(all, &name("mlp.gate_proj"), inner, hidden, true);
+        linear(all, &name("mlp.up_proj"), inner, hidden, true);
+        linear(all, &name("mlp.down_proj"), hidden, inner, true);
+    }
+    let merged = hidden * v.spatial_merge_size * v.spatial_merge_size;
+    all.push(("visual.merger.ln_q.weight".to_owned(), vec![hidden]));
+    linear(all, "visual.merger.mlp.0", merged, merged, true);
+    linear(all, "visual.merger.mlp.2", v.out_hidden_size, merged, true);
+}
+
+fn text_tensors(config: &Config, all: &mut Vec<(String, Vec<usize>)>) {
+    let t = &config.text;
+    let (hidden, inner, kv) = (t.hidden_size, t.intermediate_size, t.num_key_value_heads * t.head_dim());
+    all.push(("model.embed_tokens.weight".to_owned(), vec![t.vocab_size, hidden]));
+    for layer in 0..t.num_hidden_layers {
+        let name = |part: &str| format!("model.layers.{layer}.{part}");
+        all.push((name("input_layernorm.weight"), vec![hidden]));
+        all.push((name("post_attention_layernorm.weight"), vec![hidden]));
+        linear(all, &name("self_attn.q_proj"), hidden, hidden, true);
+        linear(all, &name("self_attn.k_proj"), kv, hidden, true);
+        linear(all, &name("self_attn.v_proj"), kv, hidden, true);
+        linear(all, &name("self_attn.o_proj"), hidden, hidden, false);
+        linear(all, &name("mlp.gate_proj"), inner, hidden, false);
+        linear(all, &name("mlp.up_proj"), inner, hidden, false);
+        linear(all, &name("mlp.down_proj"), hidden, inner, false);
+    }
+    all.push(("model.norm.weight".to_owned(), vec![hidden]));
+    if !config.tie_word_embeddings {
+        all.push((HEAD.to_owned(), vec![t.vocab_size, hidden]));
+    }
+}
+
+/// The release's name of a tensor. Trainers also write the names that the modules have in memory, and transformers
+/// 5.5.3 writes a mix, so each name is mapped by itself.
+fn release_name(name: &str) -> String {
+    if let Some(rest) = name.strip_prefix("model.language_model.") {
+        format!("model.{rest}")
+    } else if name.starts_with("model.visual.") {
+        name["model.".len()..].to_owned()
+    } else {
+        name.to_owned()
+    }
+}
+
+/// Reads all tensors of one file. Read rather than memory-mapped: every tensor is converted and copied anyway.
+fn read_file(
+    path: &Path,
+    config: &Config,
+    expected: &HashMap<String, Vec<usize>>,
+    device: &Device,
+    tensors: &mut BTreeMap<String, Var>,
+) -> Result<()> {
+    let io = |source| Error::Io { path: path.to_owned(), source };
+    let mut file = File::open(path).map_err(io)?;
+    let (start, metadata) = read_header(&mut file, path)?;
+    for name in metadata.offset_keys() {
+        let Some(info) = metadata.info(&name) else { continue };
+        let release = release_name(&name);
+        if config.tie_word_embeddings && release == HEAD {
+            // A raw state dict of a tied model holds the embedding matrix a second time.
+            continue;
+        }
+        let shape =
+            expected.get(&release).ok_or_else(|| Error::ExtraTensor { name: name.clone(), path: path.to_owned() })?;
+        if &info.shape != shape {
+            return Err(Error::MisshapedTensor {
+                name,
+                path: path.to_owned(),
+                found: info.shape.clone(),
+                expected: shape.clone(),
+            });
+        }
+        let format = match info.dtype {
+            Dtype::BF16 => DType::BF16,
+            Dtype::F16 => DType::F16,
+            Dtype::F32 => DType::F32,
+            other => return Err(Error::TensorFormat { name, path: path.to_owned(), found: other.to_string() }),
+        };
+        let (from, to) = info.data_offsets;
+        let mut bytes = vec![0; to - from];
+        file.seek(SeekFrom::Start(start + from as u64)).map_err(io)?;
+        file.read_exact(&mut bytes).map_err(io)?;
+        let tensor = Tensor::from_raw_buffer(&bytes, format, shape, device)?.to_dtype(DType::F32)?;
+        if tensors.insert(release, Var::from_tensor(&tensor)?).is_some() {
+            return Err(Error::RepeatedTensor { name, path: path.to_owned() });
+        }
+    }
+    Ok(())
+}
+
+/// The header of a safetensors file, and where its data start. The data's length is checked against the file's.
+fn read_header(file: &mut File, path: &Path) -> Result<(u64, Metadata)> {
+    let io = |source| Error::Io { path: path.to_owned(), source };
+    let broken = |source| Error::Safetensors { path: path.to_owned(), source };
+    let size = file.metadata().map_err(io)?.len();
+    if size < 8 {
+        return Err(broken(SafeTensorError::HeaderTooSmall));
+    }
+    let mut length = [0; 8];
+    file.read_exact(&mut length).map_err(io)?;
+    let length = u64::from_le_bytes(length);
+    if length > MAX_HEADER {
+        return Err(broken(SafeTensorError::HeaderTooLarge));
+    }
+    if 8 + length > size {
+        return Err(broken(SafeTensorError::InvalidHeaderLength));
+    }
+    let mut header = vec![0; length as usize];
+    file.read_exact(&mut header).map_err(io)?;
+    let metadata: Metadata = serde_json::from_slice(&header)
+        .map_err(|source| broken(SafeTensorError::InvalidHeaderDeserialization(source)))?;
+    if 8 + length + metadata.data_len() as u64 != size {
+        return Err(broken(SafeTensorError::MetadataIncompleteBuffer));
+    }
+    Ok((8 + length, metadata))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::WEIGHTS_INDEX;
+    use serde_json::json;
+
+    /// A model of a few hundred numbers.
+    fn config(tied: bool) -> Config {
+        let folder = tempfile::tempdir().unwrap();
+        let value = json!({
+            "model_type": "qwen2_5_vl", "hidden_size": 8, "intermediate_size": 6, "num_hidden_layers": 1,
+            "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 10, "rms_norm_eps": 1e-6,
+            "rope_theta": 1e4, "rope_scaling": {"type": "mrope", "mrope_section": [1, 1, 0]}, "tie_word_embeddings": tied,
+            "eos_token_id": 1, "vision_start_token_id": 2, "vision_end_token_id": 3, "image_token_id": 4, "video_token_id": 5,
+            "vision_config": {"depth": 1, "hidden_size": 4, "num_heads": 1, "intermediate_size": 3, "out_hidden_size": 8},
+        });
+        std::fs::write(folder.path().join("config.json"), value.to_string()).unwrap();
+        Config::load(folder.path()).unwrap()
+    }
+
+    /// Distinct numbers in every tensor; exact in BF16 and F16, so that all formats read back the same.
+    fn tensors(config: &Config) -> Vec<(String, Tensor)> {
+        let numbers = |count: usize, shift: usize| (0..count).map(move |i| ((i + shift) % 61) as f32 / 8.0).collect();
+        let make = |(index, (name, shape)): (usize, (String, Vec<usize>))| {
+            let values: Vec<f32> = numbers(shape.iter().product(), 7 * index);
+            (name, Tensor::from_vec(values, shape, &Device::Cpu).unwrap())
+        };
+        Weights::expected(config).into_iter().enumerate().map(make).collect()
+    }
+
+    fn write(path: &Path, tensors: &[(String, Tensor)]) {
+        let views = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor));
+        safetensors::serialize_to_file(views, None, path).unwrap();
+    }
+
+    fn load(folder: &Path, config: &Config) -> Result<Weights> {
+        Weights::load(folder, config, &Device::Cpu)
+    }
+
+    /// Loads a single file with these tensors.
+    fn load_tensors(config: &Config, tensors: &[(String, Tensor)]) -> Result<Weights> {
+        let folder = tempfile::tempdir().unwrap();
+        write(&folder.path().join(WEIGHTS), tensors);
+        load(folder.path(), config)
+    }
+
+    fn assert_holds(weights: &Weights, tensors: &[(String, Tensor)]) {
+        assert_eq!(weights.iter().count(), tensors.len());
+        for (name, tensor) in tensors {
+            let found = weights.get(name).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            assert_eq!(found, tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap(), "{name}");
+        }
+    }
+
+    fn message(result: Result<Weights>) -> String {
+        result.err().expect("the folder is refused").to_string()
+    }
+
+    #[test]
+    fn the_releases_have_as_many_tensors_and_numbers_as_published() {
+        let mut config = config(false);
+        config.text = crate::config::TextConfig {
+            hidden_size: 3584,
+            intermediate_size: 18944,
+            num_hidden_layers: 28,
+            num_attention_heads: 28,
+            num_key_value_heads: 4,
+            vocab_size: 152_064,
+            max_position_embeddings: 128_000,
+            rms_norm_eps: 1e-6,
+            rope_theta: 1e6,
+            mrope_section: [16, 24, 24],
+        };
+        config.vision = crate::config::VisionConfig {
+            depth: 32,
+            hidden_size: 1280,
+            intermediate_size: 3420,
+            num_heads: 16,
+            out_hidden_size: 3584,
+            patch_size: 14,
+            spatial_merge_size: 2,
+            temporal_patch_size: 2,
+            window_size: 112,
+            fullatt_block_indexes: vec![7, 15, 23, 31],
+            in_chans: 3,
+        };
+        let count = |config: &Config| {
+            let all = Weights::expected(config);
+            (all.len(), all.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum::<usize>())
+        };
+        assert_eq!(count(&config), (729, 8_292_166_656));
+        config.tie_word_embeddings = true;
+        config.text.hidden_size = 2048;
+        config.text.intermediate_size = 11008;
+        config.text.num_hidden_layers = 36;
+        config.text.num_attention_heads = 16;
+        config.text.num_key_value_heads = 2;
+        config.text.vocab_size = 151_936;
+        config.vision.out_hidden_size = 2048;
+        assert_eq!(count(&config), (824, 3_754_622_976));
+    }
+
+    #[test]
+    fn release_names_in_memory_names_and_a_mix_of_both_are_one_model() {
+        let config = config(false);
+        let tensors = tensors(&config);
+        let rename = |visual: bool, text: bool| -> Vec<(String, Tensor)> {
+            let name = |name: &str| match (name.strip_prefix("visual."), name.strip_prefix("model.")) {
+                (Some(rest), _) if visual => format!("model.visual.{rest}"),
+                (_, Some(rest)) if text => format!("model.language_model.{rest}"),
+                _ => name.to_owned(),
+            };
+            tensors.iter().map(|(old, tensor)| (name(old), tensor.clone())).collect()
+        };
+        for (visual, text) in [(false, false), (true, true), (true, false), (false, true)] {
+            assert_holds(&load_tensors(&config, &rename(visual, text)).unwrap(), &tensors);
+        }
+    }
+
+    #[test]
+    fn half_precision_formats_become_f32() {
+        let config = config(true);
+        let tensors = tensors(&config);
+        for format in [DType::BF16, DType::F16] {
+            let half = tensors.iter().map(|(name, tensor)| (name.clone(), tensor.to_dtype(format).unwrap()));
+            assert_holds(&load_tensors(&config, &half.collect::<Vec<_>>()).unwrap(), &tensors);
+        }
+    }
+
+    #[test]
+    fn shards_are_read_through_their_index() {
+        let config = config(false);
+        let tensors = tensors(&config);
+        let folder = tempfile::tempdir().unwrap();
+        let (first, second) = tensors.split_at(5);
+        write(&folder.path().join("model-00001-of-00002.safetensors"), first);
+        write(&folder.path().join("model-00002-of-00002.safetensors"), second);
+        let map: serde_json::Map<_, _> = tensors
+            .iter()
+            .enumerate()
+            .map(|(i, (name, _))| {
+                (name.clone(), json!(format!("model-0000{}-of-00002.safetensors", if i < 5 { 1 } else { 2 })))
+            })
+            .collect();
+        let index = json!({"weight_map": map}).to_string();
+        std::fs::write(folder.path().join(WEIGHTS_INDEX), index).unwrap();
+        assert_holds(&load(folder.path(), &config).unwrap(), &tensors);
+    }
+
+    #[test]
+    fn saving_and_loading_changes_nothing_and_the_bytes_are_the_same_each_time() {
+        let config = config(true);
+        let tensors = tensors(&config);
+        let weights = load_tensors(&config, &tensors).unwrap();
+        let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        weights.save(a.path()).unwrap();
+        let again = load(a.path(), &config).unwrap();
+        assert_holds(&again, &tensors);
+        again.save(b.path()).unwrap();
+        let bytes = std::fs::read(a.path().join(WEIGHTS)).unwrap();
+        assert_eq!(bytes, std::fs::read(b.path().join(WEIGHTS)).unwrap());
+        assert!(bytes.windows(15).any(|window| window == br#""format":"pt"},"#.as_slice()), "no metadata");
+    }
+
+    #[test]
+    fn training_a_copy_leaves_the_original_alone() {
+        let config = config(true);
+        let tensors = tensors(&config);
+        let weights = load_tensors(&config, &tensors).unwrap();
+        let copy = weights.copy().unwrap();
+        let norm = copy.get("model.norm.weight").unwrap();
+        norm.set(&norm.affine(2.0, 1.0).unwrap()).unwrap();
+        assert_holds(&weights, &tensors);
+    }
+
+    #[test]
+    fn a_head_in_a_tied_model_is_passed_over() {
+        let config = config(true);
+        let mut all = tensors(&config);
+        let expected = all.clone();
+        let embedding = all.iter().find(|(name, _)| name == "model.embed_tokens.weight").unwrap().1.clone();
+        all.push((HEAD.to_owned(), embedding));
+        assert_holds(&load_tensors(&config, &all).unwrap(), &expected);
+    }
+
+    #[test]
+    fn a_missing_tensor_is_named() {
+        let config = config(false);
+        let mut all = tensors(&config);
+        all.retain(|(name, _)| name != HEAD);
+        let message = message(load_tensors(&config, &all));
+        assert!(message.contains("`lm_head.weight` is missing (1 of"), "{message}");
+    }
+
+    #[test]
+    fn an_extra_a_misshaped_and_a_repeated_tensor_are_named_with_their_file() {
+        let config = config(false);
+        let all = tensors(&config);
+        let one =
+            |name: &str, shape: &[usize]| (name.to_owned(), Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap());
+        let mut extra = all.clone();
+        extra.push(one("model.layers.1.mlp.up_proj.weight", &[6, 8]));
+        let mut misshaped = all.clone();
+        misshaped.retain(|(name, _)| name != "model.norm.weight");
+        misshaped.push(one("model.language_model.norm.weight", &[9]));
+        let mut repeated = all.clone();
+        repeated.push(one("model.visual.merger.ln_q.weight", &[4]));
+        for (tensors, named) in [
+            (extra, "`model.layers.1.mlp.up_proj.weight` has no place"),
+            (misshaped, "`model.language_model.norm.weight` has shape [9], config.json calls for [8]"),
+            (repeated, "visual.merger.ln_q.weight` stands there a second time"),
+        ] {
+            let message = message(load_tensors(&config, &tensors));
+            assert!(message.contains(named) && message.contains(WEIGHTS), "{message}");
+        }
+    }
+
+    #[test]
+    fn other_number_formats_are_refused() {
+        let config = config(false);
+        let mut all = tensors(&config);
+        all[0].1 = all[0].1.to_dtype(DType::U8).unwrap();
+        let message = message(load_tensors(&config, &all));
+        assert!(message.contains("is stored as U8"), "{message}");
+    }
+
+    #[test]
+    fn a_truncated_file_is_refused() {
+        let config = config(false);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(WEIGHTS);
+        write(&path, &tensors(&config));
+        let bytes = std::fs::read(&path).unwrap();
+        for kept in [0, 5, 100, bytes.len() - 1] {
+            std::fs::write(&path, &bytes[..kept]).unwrap();
+            let message = message(load(folder.path(), &config));
+            assert!(message.contains("not a readable safetensors file"), "{message}");
+        }
+    }
+}
