@@ -1,0 +1,7 @@
+//! The `evoq-sft` binary.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    evoq_sft::main()
+}
