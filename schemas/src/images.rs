@@ -46,7 +46,7 @@ impl Value for Picture {
         let cells: Vec<_> = cells.collect();
         let bytes: BinaryArray = cells.iter().map(|cell| cell.and_then(|it| it.bytes.as_deref())).collect();
         let path: StringArray = cells.iter().map(|cell| cell.and_then(|it| it.path.as_deref())).collect();
-        let nulls = NullBuffer::from_iter(cells.iter().map(Option::is_some));
+        let nulls: NullBuffer = cells.iter().map(Option::is_some).collect();
         Arc::new(StructArray::new(Self::fields(), vec![Arc::new(bytes), Arc::new(path)], Some(nulls)))
     }
     fn values(array: &ArrayRef) -> Result<Vec<Option<Self>>, (usize, String)> {

@@ -52,7 +52,7 @@ impl Value for Vec<Partner> {
             None,
         );
         let lengths = cells.iter().map(|cell| cell.map_or(0, Vec::len));
-        let nulls = NullBuffer::from_iter(cells.iter().map(Option::is_some));
+        let nulls: NullBuffer = cells.iter().map(Option::is_some).collect();
         Arc::new(ListArray::new(partner_item(), OffsetBuffer::from_lengths(lengths), Arc::new(items), Some(nulls)))
     }
     fn values(array: &ArrayRef) -> Result<Vec<Option<Self>>, (usize, String)> {

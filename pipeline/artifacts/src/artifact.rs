@@ -114,8 +114,5 @@ fn is_cached(path: &Path, digest: &str) -> bool {
 /// Where copies of remote policies are kept: `EVOQ_CACHE`, else `~/.cache/evoq`, else the system's temporary folder.
 fn cache_folder() -> PathBuf {
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache/evoq"));
-    std::env::var_os("EVOQ_CACHE")
-        .map(PathBuf::from)
-        .or_else(home)
-        .unwrap_or_else(|| std::env::temp_dir().join("evoq"))
+    std::env::var_os("EVOQ_CACHE").map(PathBuf::from).or_else(home).unwrap_or_else(|| std::env::temp_dir().join("evoq"))
 }

@@ -192,9 +192,12 @@ mod tests {
             parquet::file::serialized_reader::ReadOptionsBuilder::new().with_page_index().build(),
         )
         .unwrap();
-        let column = reader.metadata().row_group(0).columns().iter().position(|column| {
-            column.column_path().string() == "image.bytes"
-        });
+        let column = reader
+            .metadata()
+            .row_group(0)
+            .columns()
+            .iter()
+            .position(|column| column.column_path().string() == "image.bytes");
         let pages = &reader.metadata().offset_index().unwrap()[0][column.unwrap()].page_locations;
         assert_eq!(pages.len() as i64, reader.metadata().row_group(0).num_rows());
     }

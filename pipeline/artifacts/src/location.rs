@@ -88,8 +88,9 @@ impl Location {
     }
 
     /// The place `name` below this one; `name` may hold slashes.
+    #[must_use]
     pub fn join(&self, name: &str) -> Self {
-        let key = name.split('/').fold(self.key.clone(), |key, part| key.join(part));
+        let key = name.split('/').fold(self.key.clone(), Key::join);
         let uri = format!("{}/{name}", self.uri);
         Self { store: self.store.clone(), key, uri, local: self.local.as_ref().map(|path| path.join(name)) }
     }

@@ -11,8 +11,10 @@ use parquet::file::reader::{ChunkReader, Length};
 
 use crate::{Error, Location, PartEntry, Result};
 
-/// How much is fetched when a reader asks for a stream of unknown length.
-const CHUNK: u64 = 1 << 20;
+/// How much is fetched when a reader asks for a stream of unknown length: enough for a page's header.
+const CHUNK: u64 = 4 << 10;
+/// A part up to this size is fetched whole even where some columns are not wanted.
+const SMALL: u64 = 4 << 20;
 
 /// One Parquet file of a table. As a [`ChunkReader`] it fetches just the ranges that are asked for.
 #[derive(Debug, Clone)]
@@ -43,18 +45,30 @@ impl Part {
             uri: self.location.uri().to_owned(),
             what: format!("cannot be read as Parquet: {source}"),
         };
-        let builder = ParquetRecordBatchReaderBuilder::try_new(self.clone()).map_err(fault)?;
+        if without.is_empty() || self.entry.bytes <= SMALL {
+            self.rows_from(self.location.get()?, without, fault)
+        } else {
+            self.rows_from(self.clone(), without, fault)
+        }
+    }
+
+    fn rows_from<T: Table>(
+        &self,
+        file: impl ChunkReader + 'static,
+        without: &[&str],
+        fault: impl Fn(ParquetError) -> Error,
+    ) -> Result<Vec<T>> {
+        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(&fault)?;
         let columns = builder.schema().fields().iter().enumerate();
         let kept: Vec<usize> =
             columns.filter(|(_, field)| !without.contains(&field.name().as_str())).map(|(i, _)| i).collect();
         let mask = ProjectionMask::roots(builder.parquet_schema(), kept);
-        let reader = builder.with_projection(mask).with_batch_size(1024).build().map_err(fault)?;
+        let reader = builder.with_projection(mask).with_batch_size(1024).build().map_err(&fault)?;
         let mut rows = Vec::new();
         for batch in reader {
             let batch = batch.map_err(|source| fault(source.into()))?;
             let batch = with_nulls::<T>(&batch, without);
-            let read = T::rows(&batch)
-                .map_err(|source| Error::Row { uri: self.location.uri().to_owned(), source })?;
+            let read = T::rows(&batch).map_err(|source| Error::Row { uri: self.location.uri().to_owned(), source })?;
             rows.extend(read);
         }
         Ok(rows)
@@ -90,9 +104,7 @@ impl ChunkReader for Part {
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<Bytes> {
-        self.location
-            .get_range(start..start + length as u64)
-            .map_err(|error| ParquetError::External(Box::new(error)))
+        self.location.get_range(start..start + length as u64).map_err(|error| ParquetError::External(Box::new(error)))
     }
 }
 

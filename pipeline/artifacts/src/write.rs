@@ -16,8 +16,10 @@ use crate::{Error, Location, PartEntry, Result, TableParts};
 const BATCH: usize = 1024;
 /// Rows of a row group.
 const ROW_GROUP: usize = 64 * BATCH;
-/// Rows of a batch and of a row group where a row holds a picture.
+/// Rows that are written at once where a row may hold a picture.
 const PICTURE_BATCH: usize = 64;
+/// A row group that holds pictures is closed when it has grown past this many bytes: it is buffered in memory.
+const PICTURE_GROUP_BYTES: usize = 8 << 20;
 /// A part is closed when it has grown past this many bytes.
 const PART_BYTES: usize = 64 << 20;
 
@@ -73,15 +75,14 @@ impl<T: Table> TableWriter<T> {
     fn flush(&mut self) -> Result<()> {
         let fault = self.fault();
         let batch = T::batch(&self.rows);
-        let (mut writer, rows) = match self.open.take() {
-            Some(open) => open,
-            None => {
-                let writer = ArrowWriter::try_new(Vec::new(), T::schema(), Some(properties::<T>(&self.stage)));
-                (writer.map_err(&fault)?, 0)
-            }
+        let (mut writer, rows) = if let Some(open) = self.open.take() {
+            open
+        } else {
+            let properties = properties::<T>(&self.stage);
+            (ArrowWriter::try_new(Vec::new(), T::schema(), Some(properties)).map_err(&fault)?, 0)
         };
         writer.write(&batch).map_err(&fault)?;
-        if holds_pictures::<T>() {
+        if holds_pictures::<T>() && writer.in_progress_size() >= PICTURE_GROUP_BYTES {
             writer.flush().map_err(&fault)?;
         }
         let grown = writer.bytes_written() + writer.in_progress_size();

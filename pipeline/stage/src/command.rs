@@ -58,16 +58,18 @@ fn rows(artifact: &Artifact) -> String {
 }
 
 fn command<S: Stage>(runs: bool) -> Command {
-    let mut command = Command::new(format!("evoq-{}", S::NAME))
-        .about(S::ABOUT)
-        .version(format!("{} (algorithm {})", env!("CARGO_PKG_VERSION"), S::VERSION));
+    let mut command = Command::new(format!("evoq-{}", S::NAME));
     for input in S::INPUTS {
         let arg = Arg::new(input.name).long(input.name).value_name("URI").help(input.help).help_heading("Inputs");
         command = command.arg(arg.action(ArgAction::Append).required(runs && input.required));
     }
     let contract = |arg: Arg| arg.help_heading("Running");
     command = command.next_help_heading("Parameters");
+    // The doc comment of the flags' type would stand as the description: it is set after them.
     S::augment_args(command)
+        .about(S::ABOUT)
+        .long_about(None)
+        .version(format!("{} (algorithm {})", env!("CARGO_PKG_VERSION"), S::VERSION))
         .next_help_heading(None)
         .arg(contract(Arg::new("out").long("out").value_name("URI").required(runs)).help(
             "Where the artifact goes: a folder, file:///… or s3://bucket/…; tables and manifest.json are put below it",

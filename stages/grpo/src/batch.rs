@@ -22,7 +22,7 @@ pub struct Link {
 pub struct Batch {
     /// The pictures of its pairs, each once, in the order in which the pairs name them.
     pub pictures: Vec<ImageId>,
-    /// For each picture, its labelled comparisons within the batch: P_i of Eq. 3.
+    /// For each picture, its labelled comparisons within the batch: `P_i` of Eq. 3.
     pub links: Vec<Vec<Link>>,
 }
 

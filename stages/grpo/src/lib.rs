@@ -15,7 +15,6 @@ mod update;
 use std::process::ExitCode;
 
 use candle_core::Device;
-use clap::ValueEnum;
 use evoq_pictures::Pictures;
 use evoq_policy::optimizer::{AdamW, Hyper, Schedule};
 use evoq_policy::sample::Sampling;
@@ -26,16 +25,6 @@ use serde::Serialize;
 
 use crate::batch::batches;
 use crate::update::Trainer;
-
-/// Whether the prompt asks for reasoning.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Suffix {
-    /// It ends in the reasoning suffix.
-    On,
-    /// It does not.
-    Off,
-}
 
 /// The flags of `evoq-grpo`. Defaults: P the paper, V VisualQuality-R1's code, T TRL, H Hugging Face's trainer, O our own.
 #[derive(Debug, Clone, clap::Args, Serialize)]
@@ -70,7 +59,7 @@ pub struct Args {
     pub root_epsilon: f64,
     /// Whether the prompt ends in the reasoning suffix (P)
     #[arg(long, value_enum, default_value = "on")]
-    pub reasoning: Suffix,
+    pub reasoning: Reasoning,
     /// Temperature of the completions (O)
     #[arg(long, default_value_t = 1.0)]
     pub temperature: f64,
@@ -85,7 +74,8 @@ pub struct Args {
 impl Stage for Args {
     const NAME: &'static str = "grpo";
     const VERSION: u32 = 1;
-    const ABOUT: &'static str = "Trains a policy by GRPO on pseudo-labels (Eq. 2 to 6): the new policy, its rollouts and updates";
+    const ABOUT: &'static str =
+        "Trains a policy by GRPO on pseudo-labels (Eq. 2 to 6): the new policy, its rollouts and updates";
     const INPUTS: &'static [Input] = &[
         Input { name: "labels", kind: Kind::Table("labels"), required: true, help: "The pseudo-labels" },
         Input {
@@ -94,7 +84,12 @@ impl Stage for Args {
             required: true,
             help: "The labels' pictures, with the references of recipes",
         },
-        Input { name: "policy", kind: Kind::Policy, required: true, help: "The policy to train; also the reference policy" },
+        Input {
+            name: "policy",
+            kind: Kind::Policy,
+            required: true,
+            help: "The policy to train; also the reference policy",
+        },
     ];
     const OUTPUTS: &'static [Output] = &[
         Output { name: "policy", kind: Kind::Policy },
@@ -113,21 +108,19 @@ impl Stage for Args {
         let pictures = Pictures::open(job.artifacts("images"))?;
         let batches = batches(&labels, self.pairs_per_update, self.seed);
         if batches.is_empty() {
-            return Err(bad_input(format!("--labels: none of the {} pairs has a label; nothing to learn from", labels.len())));
+            return Err(bad_input(format!(
+                "--labels: none of the {} pairs has a label; nothing to learn from",
+                labels.len()
+            )));
         }
         let policy = Policy::load(&job.policy("policy")?.folder, &Device::Cpu)?;
-        let reasoning = match self.reasoning {
-            Suffix::On => Reasoning::On,
-            Suffix::Off => Reasoning::Off,
-        };
-        let sampling =
-            Sampling { temperature: self.temperature, max_tokens: self.max_tokens, ..Sampling::default() };
+        let sampling = Sampling { temperature: self.temperature, max_tokens: self.max_tokens, ..Sampling::default() };
         let trainer = Trainer {
             args: self,
             reference: policy.frozen()?,
             policy: &policy,
             pictures: &pictures,
-            question: Question::new(Task::Score, reasoning),
+            question: Question::new(Task::Score, self.reasoning),
             sampling,
         };
         let hyper = Hyper { weight_decay: self.weight_decay, clip: Some(self.clip), ..Hyper::default() };

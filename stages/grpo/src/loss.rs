@@ -42,7 +42,7 @@ mod tests {
     use super::*;
     use candle_core::{Device, Var};
 
-    /// At ρ = 1 the derivative by a token's log-probability is −(a + β·(exp(ref − logp) − 1)) / (T_k·K).
+    /// At ρ = 1 the derivative by a token's log-probability is `−(a + β·(exp(ref − logp) − 1)) / (T_k·K)`.
     #[test]
     fn the_gradient_is_the_one_worked_out_by_hand() {
         let device = Device::Cpu;

@@ -80,7 +80,7 @@ impl Trainer<'_> {
         let gradients = self.policy.gradients(&pixels, &groups, &loss, None)?;
         let step = optimizer.step(&gradients.by_name, learning_rate)?;
 
-        let rows = self.rows(index, batch, &rated, earned, &reference);
+        let rows = rollouts(index, batch, &rated, earned, &reference);
         let mut update = summary(&rows, rated.len(), self.args);
         update.update_index = index;
         update.loss = gradients.losses.iter().map(|loss| f64::from(*loss)).sum();
@@ -149,43 +149,6 @@ impl Trainer<'_> {
         let advantages = advantages(&rewards);
         Earned { partners: compared, rewards, advantages, counts: true }
     }
-
-    fn rows(
-        &self,
-        index: u32,
-        batch: &Batch,
-        rated: &[Rated],
-        earned: Vec<Earned>,
-        reference: &[Vec<Vec<f32>>],
-    ) -> Vec<Rollout> {
-        let mut rows = Vec::new();
-        for (i, earned) in earned.into_iter().enumerate() {
-            let Rated { completions, scores, .. } = &rated[i];
-            for (k, partners) in earned.partners.into_iter().enumerate() {
-                let (completion, reference) = (&completions[k], &reference[i][k]);
-                rows.push(Rollout {
-                    update_index: index,
-                    image_id: batch.pictures[i].clone(),
-                    completion: k as u16,
-                    reply: completion.text.clone(),
-                    score: scores[k].ok(),
-                    invalid_reason: scores[k].err().map(|reason| reason.as_str().to_owned()),
-                    partners,
-                    reward: earned.rewards[k],
-                    advantage: earned.advantages[k],
-                    logprob: sum(&completion.logprobs),
-                    reference_logprob: sum(reference),
-                    kl: mean_k3(&completion.logprobs, reference),
-                    tokens: completion.ids.len() as u32,
-                    finish: match completion.finish {
-                        Finish::Stop => evoq_schemas::Finish::Stop,
-                        Finish::Length => evoq_schemas::Finish::Length,
-                    },
-                });
-            }
-        }
-        rows
-    }
 }
 
 impl Rated {
@@ -193,6 +156,43 @@ impl Rated {
         let completions = self.completions.iter().map(|it| it.ids.clone()).collect();
         Group { prompt: self.prompt.clone(), pictures: vec![picture], completions }
     }
+}
+
+/// The rows of an update: each picture's completions in order, with what each earned.
+fn rollouts(
+    index: u32,
+    batch: &Batch,
+    rated: &[Rated],
+    earned: Vec<Earned>,
+    reference: &[Vec<Vec<f32>>],
+) -> Vec<Rollout> {
+    let mut rows = Vec::new();
+    for (i, earned) in earned.into_iter().enumerate() {
+        let Rated { completions, scores, .. } = &rated[i];
+        for (k, partners) in earned.partners.into_iter().enumerate() {
+            let (completion, reference) = (&completions[k], &reference[i][k]);
+            rows.push(Rollout {
+                update_index: index,
+                image_id: batch.pictures[i].clone(),
+                completion: k as u16,
+                reply: completion.text.clone(),
+                score: scores[k].ok(),
+                invalid_reason: scores[k].err().map(|reason| reason.as_str().to_owned()),
+                partners,
+                reward: earned.rewards[k],
+                advantage: earned.advantages[k],
+                logprob: sum(&completion.logprobs),
+                reference_logprob: sum(reference),
+                kl: mean_k3(&completion.logprobs, reference),
+                tokens: completion.ids.len() as u32,
+                finish: match completion.finish {
+                    Finish::Stop => evoq_schemas::Finish::Stop,
+                    Finish::Length => evoq_schemas::Finish::Length,
+                },
+            });
+        }
+    }
+    rows
 }
 
 /// What the rows of an update say together; the caller fills in what the step did.

@@ -62,7 +62,9 @@ impl Step {
                 weights[range].fill(answer_weight);
             }
             let scale = example.weight / all / weights.iter().sum::<f32>();
-            weights.iter_mut().for_each(|it| *it *= scale);
+            for weight in &mut weights {
+                *weight *= scale;
+            }
             Ok(Tensor::from_vec(weights, (1, example.reply.len()), &Device::Cpu)?)
         };
         self.examples.iter().map(weights).collect()

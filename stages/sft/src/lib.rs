@@ -45,16 +45,6 @@ pub enum Decay {
     Cosine,
 }
 
-/// Whether the prompts ask for reasoning.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Suffix {
-    /// They end in the reasoning suffix.
-    On,
-    /// They do not.
-    Off,
-}
-
 /// The flags of `evoq-sft`.
 #[derive(Debug, Clone, clap::Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -98,7 +88,7 @@ pub struct Args {
     pub clip: f64,
     /// Whether the prompts end in the reasoning suffix
     #[arg(long, value_enum, default_value = "on")]
-    pub reasoning: Suffix,
+    pub reasoning: Reasoning,
     /// Seed of the weights and of the choice of pictures
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
@@ -122,12 +112,15 @@ impl Stage for Args {
             required: true,
             help: "Their pictures, with the references of recipes; the probe takes distortion and severity from here",
         },
-        Input { name: "policy", kind: Kind::Policy, required: false, help: "The policy to go on from; instead of --init" },
+        Input {
+            name: "policy",
+            kind: Kind::Policy,
+            required: false,
+            help: "The policy to go on from; instead of --init",
+        },
     ];
-    const OUTPUTS: &'static [Output] = &[
-        Output { name: "policy", kind: Kind::Policy },
-        Output { name: "updates", kind: Kind::Table("updates") },
-    ];
+    const OUTPUTS: &'static [Output] =
+        &[Output { name: "policy", kind: Kind::Policy }, Output { name: "updates", kind: Kind::Table("updates") }];
 
     fn run(&self, job: &mut Job) -> anyhow::Result<()> {
         let demonstrations: Vec<Demonstration> = job.rows("demonstrations")?;
@@ -174,9 +167,9 @@ impl Args {
         for (index, step) in steps.iter().enumerate() {
             job.check()?;
             let pixels = pixels(policy, pictures, &step.pictures)?;
-            let groups = step.groups(policy, &pixels, self.reasoning.into())?;
+            let groups = step.groups(policy, &pixels, self.reasoning)?;
             let weights = step.token_weights(policy, self.answer_weight)?;
-            let probe = heads.as_ref().map(|heads| heads.with(&step.pictures, probe_weight)).transpose()?;
+            let probe = heads.as_ref().map(|heads| heads.with(&step.pictures, probe_weight));
             let loss = |group: usize, logprobs: &candle_core::Tensor, _: &candle_core::Tensor| {
                 (logprobs * &weights[group])?.sum_all()?.neg()
             };
@@ -205,20 +198,14 @@ impl Args {
                 tokens: groups.iter().flat_map(|group| &group.completions).map(|it| it.len() as u64).sum(),
             });
             if index % 25 == 0 || index + 1 == steps.len() {
-                tracing::info!("step {index}: loss {reply_loss:.4}, probe {probe_loss:.4}, norm {:.3}", taken.gradient_norm);
+                tracing::info!(
+                    "step {index}: loss {reply_loss:.4}, probe {probe_loss:.4}, norm {:.3}",
+                    taken.gradient_norm
+                );
             }
             progress.add(1);
         }
         Ok(updates)
-    }
-}
-
-impl From<Suffix> for Reasoning {
-    fn from(suffix: Suffix) -> Self {
-        match suffix {
-            Suffix::On => Self::On,
-            Suffix::Off => Self::Off,
-        }
     }
 }
 

@@ -89,10 +89,10 @@ impl<'a> FlawProbe<'a> {
     }
 
     /// The probe of one step's pictures; those whose flaw is not known take no part.
-    pub(crate) fn with(&self, pictures: &[ImageId], weight: f64) -> candle_core::Result<StepProbe<'_>> {
+    pub(crate) fn with(&self, pictures: &[ImageId], weight: f64) -> StepProbe<'_> {
         let classes: Vec<_> = pictures.iter().map(|id| self.flaws.classes.get(id).copied()).collect();
         let known = classes.iter().flatten().count().max(1);
-        Ok(StepProbe { heads: self, classes, scale: weight / known as f64 })
+        StepProbe { heads: self, classes, scale: weight / known as f64 }
     }
 }
 

@@ -19,8 +19,7 @@ pub(crate) fn policy(args: &Args, job: &Job, demonstrations: &[Demonstration]) -
             let shown = path.display();
             let text = String::from_utf8(evoq_artifacts::read_file(path)?)
                 .map_err(|_| bad_input(format!("{shown}: is not UTF-8 text; expected a shape in YAML")))?;
-            let shape: Shape =
-                serde_saphyr::from_str(&text).map_err(|error| bad_input(format!("{shown}: {error}")))?;
+            let shape: Shape = serde_saphyr::from_str(&text).map_err(|error| bad_input(format!("{shown}: {error}")))?;
             let replies = demonstrations.iter().map(|it| it.reply.clone());
             let tokenizer = Tokenizer::train(replies, &fixed_pieces(), shape.merges)?;
             let (config, weights, tokenizer, template, processor) =

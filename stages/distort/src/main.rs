@@ -1,0 +1,7 @@
+//! The `evoq-distort` binary.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    evoq_distort::main()
+}

@@ -1,0 +1,142 @@
+//! Asks a policy to rate pictures, for evaluation: one greedy reply a picture, and `--samples` sampled ones beside it.
+//!
+//! A reply without a rating is invalid, with a reason; it is counted and never filled in.
+
+use std::process::ExitCode;
+
+use candle_core::Device;
+use evoq_pictures::Pictures;
+use evoq_policy::sample::{Completion, Sampling};
+use evoq_policy::{Policy, Question, Reasoning, Task, parse_score};
+use evoq_schemas::draws::key;
+use evoq_schemas::{Decoding, ImageId, Score, ScoreMethod};
+use evoq_stage::{Input, Job, Kind, Output, Stage, bad_input};
+use rayon::prelude::*;
+use serde::Serialize;
+
+/// Pictures that are rated between two looks at whether to stop.
+const CHUNK: usize = 64;
+
+/// The flags of `evoq-score`. Defaults: P the paper, O our own.
+#[derive(Debug, Clone, clap::Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Args {
+    /// Sampled replies a picture, beside the greedy one; their mean has far fewer ties
+    #[arg(long, default_value_t = 0)]
+    pub samples: u16,
+    /// Whether the prompt ends in the reasoning suffix (P)
+    #[arg(long, value_enum, default_value = "on")]
+    pub reasoning: Reasoning,
+    /// Temperature of the sampled replies (O)
+    #[arg(long, default_value_t = 1.0)]
+    pub temperature: f64,
+    /// Longest reply in tokens (O)
+    #[arg(long, default_value_t = 512)]
+    pub max_tokens: usize,
+    /// Seed of the sampled replies
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+}
+
+impl Stage for Args {
+    const NAME: &'static str = "score";
+    const VERSION: u32 = 1;
+    const ABOUT: &'static str =
+        "Asks a policy to rate pictures on 1..5: one greedy reply each, and --samples sampled ones";
+    const INPUTS: &'static [Input] = &[
+        Input {
+            name: "images",
+            kind: Kind::Table("images"),
+            required: true,
+            help: "The pictures to rate: all variants where there are any, else all pictures",
+        },
+        Input { name: "policy", kind: Kind::Policy, required: true, help: "The policy to ask" },
+    ];
+    const OUTPUTS: &'static [Output] = &[Output { name: "scores", kind: Kind::Table("scores") }];
+
+    fn run(&self, job: &mut Job) -> anyhow::Result<()> {
+        let pictures = Pictures::open(job.artifacts("images"))?;
+        // Recipes need their references beside them, which are then there to be looked up, not to be rated.
+        let has_variants = pictures.rows().iter().any(|row| row.reference_id.is_some());
+        let rated = pictures.rows().iter().filter(|row| row.reference_id.is_some() == has_variants);
+        let ids: Vec<ImageId> = rated.map(|row| row.image_id.clone()).collect();
+        if ids.is_empty() {
+            return Err(bad_input("--images: the table has no rows; there is nothing to rate"));
+        }
+        let input = job.policy("policy")?;
+        let policy = Policy::load(&input.folder, &Device::Cpu)?;
+        let question = Question::new(Task::Score, self.reasoning);
+        let rater = Rater { args: self, policy: &policy, digest: input.digest, question };
+        let mut writer = job.write::<Score>();
+        let (mut replies, mut invalid) = (0u64, 0u64);
+        let progress = job.progress("pictures", ids.len() as u64);
+        for chunk in ids.chunks(CHUNK) {
+            job.check()?;
+            let rated = chunk.par_iter().map(|id| {
+                let scores = rater.rate(&pictures, id);
+                progress.add(1);
+                scores
+            });
+            for score in rated.collect::<anyhow::Result<Vec<_>>>()?.into_iter().flatten() {
+                replies += 1;
+                invalid += u64::from(score.score.is_none());
+                writer.push(score)?;
+            }
+        }
+        drop(progress);
+        tracing::info!("{} of {replies} replies are valid", replies - invalid);
+        job.close(writer)
+    }
+}
+
+/// What stays the same from picture to picture.
+struct Rater<'a> {
+    args: &'a Args,
+    policy: &'a Policy,
+    digest: String,
+    question: Question,
+}
+
+impl Rater<'_> {
+    /// The replies about a picture: the greedy one, then the sampled ones.
+    fn rate(&self, pictures: &Pictures, id: &ImageId) -> anyhow::Result<Vec<Score>> {
+        let pixels = self.policy.processor.pixels(&pictures.load(id)?)?;
+        let features = self.policy.look(&pixels)?;
+        let prompt = self.policy.prompt(&self.question, &[pixels.grid])?;
+        let greedy = self.policy.greedy(&prompt, &[&features], self.args.max_tokens)?;
+        let mut scores = vec![self.score(id, Decoding::Greedy, 0, greedy)];
+        if self.args.samples > 0 {
+            let draw = |k: u16| key(self.args.seed, "score", &[id.as_str(), &k.to_string()]);
+            let keys: Vec<[u8; 32]> = (0..self.args.samples).map(draw).collect();
+            let sampling = Sampling {
+                temperature: self.args.temperature,
+                max_tokens: self.args.max_tokens,
+                ..Sampling::default()
+            };
+            let sampled = self.policy.sample(&prompt, &[&features], &keys, &sampling)?;
+            let rows = sampled.into_iter().enumerate();
+            scores.extend(rows.map(|(k, reply)| self.score(id, Decoding::Sampled, k as u16, reply)));
+        }
+        Ok(scores)
+    }
+
+    fn score(&self, id: &ImageId, decoding: Decoding, sample: u16, reply: Completion) -> Score {
+        let parsed = parse_score(&reply.text);
+        Score {
+            image_id: id.clone(),
+            policy: self.digest.clone(),
+            sample,
+            decoding,
+            score: parsed.ok(),
+            invalid_reason: parsed.err().map(|reason| reason.as_str().to_owned()),
+            tokens: reply.ids.len() as u32,
+            reply: reply.text,
+            method: ScoreMethod::Policy,
+        }
+    }
+}
+
+/// Runs the stage on this process's arguments.
+pub fn main() -> ExitCode {
+    evoq_stage::main::<Args>()
+}

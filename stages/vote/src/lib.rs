@@ -1,0 +1,212 @@
+//! Asks a policy to compare pairs of pictures, K times each: one row a vote, the reply kept as it was.
+//!
+//! A reply that names no side is an invalid vote with a reason; it is counted and never filled in.
+
+mod order;
+mod tally;
+
+use std::collections::HashMap;
+use std::process::ExitCode;
+
+use candle_core::Device;
+use evoq_pictures::Pictures;
+use evoq_policy::answer::answer_tokens;
+use evoq_policy::policy::Features;
+use evoq_policy::sample::{Completion, Finish, Sampling};
+use evoq_policy::{Policy, Question, Reasoning, Side, Task, parse_comparison};
+use evoq_schemas::draws::key;
+use evoq_schemas::{ImageId, Outcome, Pair, Presented, Vote};
+use evoq_stage::{Input, Job, Kind, Output, Stage, bad_input};
+use rayon::prelude::*;
+use serde::Serialize;
+
+use crate::order::Order;
+use crate::tally::Tally;
+
+/// Pairs that are asked about together: the features of their pictures are kept for as long.
+const CHUNK: usize = 256;
+
+/// The flags of `evoq-vote`. Defaults: P the paper, O our own.
+#[derive(Debug, Clone, clap::Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Args {
+    /// K: votes a pair (P)
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..))]
+    pub samples: u16,
+    /// Which picture is shown first (P permutes)
+    #[arg(long, value_enum, default_value = "per-vote")]
+    pub order: Order,
+    /// Fail when fewer than this share of the votes is valid (O)
+    #[arg(long, default_value_t = 0.5)]
+    pub min_valid_rate: f64,
+    /// Whether the prompt ends in the reasoning suffix (P)
+    #[arg(long, value_enum, default_value = "on")]
+    pub reasoning: Reasoning,
+    /// Temperature of the replies (O)
+    #[arg(long, default_value_t = 1.0)]
+    pub temperature: f64,
+    /// Keep the fewest most likely tokens whose probabilities reach this sum; 1 keeps all (O)
+    #[arg(long, default_value_t = 1.0)]
+    pub top_p: f64,
+    /// Longest reply in tokens (O)
+    #[arg(long, default_value_t = 512)]
+    pub max_tokens: usize,
+    /// Seed of the order and of the replies
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+}
+
+impl Stage for Args {
+    const NAME: &'static str = "vote";
+    const VERSION: u32 = 1;
+    const ABOUT: &'static str = "Asks a policy which picture of each pair is better, K times; one row a vote";
+    const INPUTS: &'static [Input] = &[
+        Input { name: "pairs", kind: Kind::Table("pairs"), required: true, help: "The pairs to ask about" },
+        Input {
+            name: "images",
+            kind: Kind::Table("images"),
+            required: true,
+            help: "Their pictures, with the references of recipes",
+        },
+        Input { name: "policy", kind: Kind::Policy, required: true, help: "The policy to ask" },
+    ];
+    const OUTPUTS: &'static [Output] = &[Output { name: "votes", kind: Kind::Table("votes") }];
+
+    fn run(&self, job: &mut Job) -> anyhow::Result<()> {
+        let pairs: Vec<Pair> = job.rows("pairs")?;
+        if pairs.is_empty() {
+            return Err(bad_input("--pairs: the table has no rows; there is nothing to ask about"));
+        }
+        let pictures = Pictures::open(job.artifacts("images"))?;
+        let input = job.policy("policy")?;
+        let policy = Policy::load(&input.folder, &Device::Cpu)?;
+        let voter = Voter {
+            args: self,
+            policy: &policy,
+            digest: input.digest,
+            question: Question::new(Task::Compare, self.reasoning),
+            sampling: Sampling {
+                temperature: self.temperature,
+                top_p: self.top_p,
+                max_tokens: self.max_tokens,
+                ..Sampling::default()
+            },
+        };
+        let mut writer = job.write::<Vote>();
+        let mut tally = Tally::default();
+        let progress = job.progress("pairs", pairs.len() as u64);
+        for chunk in pairs.chunks(CHUNK) {
+            job.check()?;
+            let features = voter.look(&pictures, chunk)?;
+            let asked = chunk.par_iter().map(|pair| {
+                let votes = voter.ask(pair, &features);
+                progress.add(1);
+                votes
+            });
+            for votes in asked.collect::<anyhow::Result<Vec<_>>>()? {
+                tally.count(&votes);
+                for vote in votes {
+                    writer.push(vote)?;
+                }
+            }
+        }
+        drop(progress);
+        tracing::info!("{tally}");
+        if tally.identical_pairs() * 2 > pairs.len() {
+            tracing::warn!(
+                "{} of {} pairs got {} identical replies: the policy hardly varies; check --temperature",
+                tally.identical_pairs(),
+                pairs.len(),
+                self.samples
+            );
+        }
+        if tally.valid_rate() < self.min_valid_rate {
+            anyhow::bail!("{tally}: fewer valid votes than --min-valid-rate {} asks for", self.min_valid_rate);
+        }
+        job.close(writer)
+    }
+}
+
+/// What stays the same from pair to pair.
+struct Voter<'a> {
+    args: &'a Args,
+    policy: &'a Policy,
+    digest: String,
+    question: Question,
+    sampling: Sampling,
+}
+
+impl Voter<'_> {
+    /// The features of the pictures of `pairs`, each looked at once.
+    fn look(&self, pictures: &Pictures, pairs: &[Pair]) -> anyhow::Result<HashMap<ImageId, Features>> {
+        let mut ids: Vec<&ImageId> = pairs.iter().flat_map(|pair| [&pair.image_a, &pair.image_b]).collect();
+        ids.sort();
+        ids.dedup();
+        let looked = ids.par_iter().map(|id| {
+            let pixels = self.policy.processor.pixels(&pictures.load(id)?)?;
+            Ok(((*id).clone(), self.policy.look(&pixels)?))
+        });
+        looked.collect()
+    }
+
+    /// The K votes of a pair, in the order of k.
+    fn ask(&self, pair: &Pair, features: &HashMap<ImageId, Features>) -> anyhow::Result<Vec<Vote>> {
+        let mut votes = Vec::with_capacity(usize::from(self.args.samples));
+        for presented in [Presented::Ab, Presented::Ba] {
+            let shown = match presented {
+                Presented::Ab => [&features[&pair.image_a], &features[&pair.image_b]],
+                Presented::Ba => [&features[&pair.image_b], &features[&pair.image_a]],
+            };
+            let order = |k: &u16| self.args.order.presented(self.args.seed, &pair.pair_id, *k);
+            let ks: Vec<u16> = (0..self.args.samples).filter(|k| order(k) == presented).collect();
+            if ks.is_empty() {
+                continue;
+            }
+            let draw =
+                |k: &u16| key(self.args.seed, "vote", &[pair.pair_id.as_str(), presented.as_str(), &k.to_string()]);
+            let keys: Vec<[u8; 32]> = ks.iter().map(draw).collect();
+            let prompt = self.policy.prompt(&self.question, &[shown[0].grid, shown[1].grid])?;
+            let replies = self.policy.sample(&prompt, &shown, &keys, &self.sampling)?;
+            for (k, reply) in ks.into_iter().zip(replies) {
+                votes.push(self.vote(pair, k, presented, reply)?);
+            }
+        }
+        votes.sort_by_key(|vote| vote.vote);
+        Ok(votes)
+    }
+
+    /// The row of a reply: parsed, and turned back to the pair's own order.
+    fn vote(&self, pair: &Pair, k: u16, presented: Presented, reply: Completion) -> anyhow::Result<Vote> {
+        let parsed = parse_comparison(&reply.text);
+        let outcome = match (parsed, presented) {
+            (Ok(Side::First), Presented::Ab) | (Ok(Side::Second), Presented::Ba) => Outcome::A,
+            (Ok(_), _) => Outcome::B,
+            (Err(_), _) => Outcome::Invalid,
+        };
+        let answer = if parsed.is_ok() { answer_tokens(&self.policy.tokenizer, &reply.ids)? } else { None };
+        Ok(Vote {
+            pair_id: pair.pair_id.clone(),
+            image_a: pair.image_a.clone(),
+            image_b: pair.image_b.clone(),
+            vote: k,
+            presented,
+            outcome,
+            invalid_reason: parsed.err().map(|reason| reason.as_str().to_owned()),
+            answer_logprob: answer.map(|range| reply.logprobs[range].iter().sum()),
+            tokens: reply.ids.len() as u32,
+            finish: match reply.finish {
+                Finish::Stop => evoq_schemas::Finish::Stop,
+                Finish::Length => evoq_schemas::Finish::Length,
+            },
+            reply: reply.text,
+            prompt: self.question.hash(),
+            policy: self.digest.clone(),
+            seed: self.args.seed,
+        })
+    }
+}
+
+/// Runs the stage on this process's arguments.
+pub fn main() -> ExitCode {
+    evoq_stage::main::<Args>()
+}

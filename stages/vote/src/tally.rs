@@ -1,0 +1,63 @@
+//! What the votes look like as a whole, for people: how many are valid, why the others are not.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use evoq_schemas::{Outcome, Presented, Vote};
+
+/// Counts over all votes so far.
+#[derive(Debug, Default)]
+pub struct Tally {
+    votes: u64,
+    first: u64,
+    invalid: BTreeMap<String, u64>,
+    identical_pairs: usize,
+}
+
+impl Tally {
+    /// Adds the votes of one pair.
+    pub fn count(&mut self, votes: &[Vote]) {
+        self.votes += votes.len() as u64;
+        for vote in votes {
+            let first =
+                matches!((vote.presented, vote.outcome), (Presented::Ab, Outcome::A) | (Presented::Ba, Outcome::B));
+            self.first += u64::from(first);
+            if let Some(reason) = &vote.invalid_reason {
+                *self.invalid.entry(reason.clone()).or_default() += 1;
+            }
+        }
+        let same = votes.len() > 1 && votes.windows(2).all(|it| it[0].reply == it[1].reply);
+        self.identical_pairs += usize::from(same);
+    }
+
+    /// Share of valid votes; 1 without a vote.
+    pub fn valid_rate(&self) -> f64 {
+        if self.votes == 0 { 1.0 } else { self.valid() as f64 / self.votes as f64 }
+    }
+
+    /// Pairs all of whose replies were the same.
+    pub fn identical_pairs(&self) -> usize {
+        self.identical_pairs
+    }
+
+    fn valid(&self) -> u64 {
+        self.votes - self.invalid.values().sum::<u64>()
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let first = 100.0 * self.first as f64 / self.valid().max(1) as f64;
+        write!(
+            f,
+            "{} of {} votes are valid ({:.1} %), {first:.1} % of them for the picture shown first",
+            self.valid(),
+            self.votes,
+            100.0 * self.valid_rate(),
+        )?;
+        for (reason, count) in &self.invalid {
+            write!(f, "; {count} {reason}")?;
+        }
+        Ok(())
+    }
+}
