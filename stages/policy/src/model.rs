@@ -17,10 +17,6 @@ use crate::text::{HeadState, TextModel, TextState};
 use crate::vision::VisionTower;
 use crate::weights::Weights;
 
-/// Multiply-adds from which a matrix product is divided among threads. Below it (a millisecond or two of one core)
-/// waking others costs more than they bring; pictures and prompts are worked on in parallel instead.
-const DIVIDED_PRODUCT: usize = 1 << 27;
-
 /// Rows that are worked on together, at least, in a pass over many pictures or many prompts.
 const CHUNK_ROWS: usize = 512;
 
@@ -50,7 +46,6 @@ pub struct PackState {
 impl Model {
     /// `banned` are the ids that are never sampled.
     pub fn new(config: &Config, weights: &Weights, mut banned: Vec<u32>) -> Result<Self> {
-        gemm::set_threading_threshold(DIVIDED_PRODUCT);
         banned.sort_unstable();
         banned.dedup();
         Ok(Self {

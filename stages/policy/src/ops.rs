@@ -1,7 +1,7 @@
 //! The arithmetic that the vision tower and the text model share: each forward function with its exact backward.
 //!
 //! Activations are rows, `[R, H]`: tokens of all sequences one below the other, never padded batches. Matrix
-//! products are candle's; what lies between them (norms, activations, rotation, softmax) runs in one pass over
+//! products run on candle's kernels; what lies between them (norms, activations, rotation, softmax) is one pass over
 //! `f32` slices. The backward pass is written out instead of recorded: candle's graph would add a zeroed sum and
 //! an addition to every edge, and its own fused operations drop gradients without a word.
 //!
@@ -18,6 +18,7 @@ pub mod heads;
 pub mod linear;
 pub mod logits;
 pub mod norm;
+pub mod product;
 pub mod softmax;
 
 use candle_core::{CpuStorage, Device, Result, Shape, Storage, StorageRef, Tensor, bail};
@@ -38,7 +39,11 @@ impl<'a> Floats<'a> {
         };
         match &*storage {
             Storage::Cpu(CpuStorage::F32(_)) => {}
-            _ => bail!("an f32 tensor in host memory is needed, this one is {:?} on {:?}", tensor.dtype(), tensor.device()),
+            _ => bail!(
+                "an f32 tensor in host memory is needed, this one is {:?} on {:?}",
+                tensor.dtype(),
+                tensor.device()
+            ),
         }
         Ok(Self { storage, start, end })
     }

@@ -27,10 +27,7 @@ impl Positions {
                 at += 1;
                 continue;
             }
-            let grid = pictures.next().ok_or(Error::PictureCount {
-                expected: grids.len() + 1,
-                found: grids.len(),
-            })?;
+            let grid = pictures.next().ok_or(Error::PictureCount { expected: grids.len() + 1, found: grids.len() })?;
             let (height, width) = (grid.height / merge, grid.width / merge);
             let run = ids[at..].iter().take_while(|&&id| id == image_token).take(height * width).count();
             if run != height * width {

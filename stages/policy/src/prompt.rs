@@ -40,7 +40,8 @@ impl Task {
 }
 
 /// Whether the question asks for reasoning and a boxed answer (the paper: yes, for both tasks).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Reasoning {
     /// The suffix is on the question.
     #[default]

@@ -281,7 +281,13 @@ fn keep_likely(sampling: &Sampling, candidates: &mut Vec<(u32, f32)>) {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use candle_core::Device;
+    use rayon::prelude::*;
+
     use super::*;
+    use crate::train::Group;
 
     const LOGITS: [f32; 4] = [0.0, 1.0, f32::NEG_INFINITY, 2.0];
 
@@ -326,6 +332,71 @@ mod tests {
         let mut logits = [2.0, -2.0, 3.0];
         penalise(&mut logits, [0, 1, 1].iter(), 2.0);
         assert_eq!(logits, [1.0, -4.0, 3.0]);
+    }
+
+    fn policy() -> Policy {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/policy/checkpoint");
+        Policy::load(&folder, &Device::Cpu).unwrap()
+    }
+
+    fn ask(policy: &Policy, keys: &[[u8; 32]]) -> Vec<Completion> {
+        let prompt = Prompt { ids: (40..60).collect(), grids: Vec::new() };
+        let sampling = Sampling { max_tokens: 12, ..Sampling::default() };
+        policy.sample(&prompt, &[], keys, &sampling).unwrap()
+    }
+
+    #[test]
+    fn a_lane_depends_on_its_key_alone() {
+        let policy = policy();
+        let keys: Vec<[u8; 32]> = (0..5).map(|n| [n; 32]).collect();
+        let forward = ask(&policy, &keys);
+        let mut backward = ask(&policy, &keys.iter().rev().copied().collect::<Vec<_>>());
+        backward.reverse();
+        assert_eq!(forward, backward);
+        assert!(forward.windows(2).any(|two| two[0].ids != two[1].ids));
+    }
+
+    #[test]
+    fn what_is_sampled_in_parallel_is_what_is_sampled_alone() {
+        let policy = policy();
+        let keys: Vec<Vec<[u8; 32]>> = (0..6).map(|n| vec![[n; 32], [n + 50; 32]]).collect();
+        let alone: Vec<Vec<Completion>> = keys.iter().map(|keys| ask(&policy, keys)).collect();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+        let together: Vec<Vec<Completion>> = pool.install(|| keys.par_iter().map(|keys| ask(&policy, keys)).collect());
+        assert_eq!(alone, together);
+    }
+
+    #[test]
+    fn log_probabilities_are_those_of_the_training_pass() {
+        let policy = policy();
+        let sampled = ask(&policy, &[[3; 32], [4; 32], [5; 32]]);
+        let prompt = Prompt { ids: (40..60).collect(), grids: Vec::new() };
+        let completions = sampled.iter().map(|completion| completion.ids.clone()).collect();
+        let group = Group { prompt, pictures: Vec::new(), completions };
+        let scored = policy.logprobs(&[], &[group]).unwrap();
+        for (sampled, scored) in sampled.iter().zip(&scored[0]) {
+            assert_eq!(sampled.logprobs.len(), scored.len());
+            for (sampled, scored) in sampled.logprobs.iter().zip(scored) {
+                assert!((sampled - scored).abs() < 1e-4, "{sampled} while sampling, {scored} in training");
+            }
+        }
+    }
+
+    #[test]
+    fn banned_tokens_are_never_drawn() {
+        let policy = policy();
+        let keys: Vec<[u8; 32]> = (0..64).map(|n| [n; 32]).collect();
+        let banned = &policy.model().banned;
+        assert!(!banned.is_empty());
+        assert!(ask(&policy, &keys).iter().flat_map(|completion| &completion.ids).all(|id| !banned.contains(id)));
+    }
+
+    #[test]
+    fn a_prompt_too_long_for_the_positions_is_refused() {
+        let policy = policy();
+        let limit = policy.config.text.max_position_embeddings;
+        let prompt = Prompt { ids: vec![40; 8], grids: Vec::new() };
+        assert!(matches!(policy.greedy(&prompt, &[], limit), Err(Error::TooLong { .. })));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The language model over rows: embeddings, decoder blocks, the head; packed forward and backward, and decoding one
 //! token a lane from cached keys and values.
 
-use candle_core::Tensor;
+use candle_core::{Tensor, Var};
 
 use crate::config::{Config, TextConfig};
 use crate::error::Result;
@@ -53,7 +53,7 @@ impl TextModel {
     pub fn new(config: &Config, weights: &Weights) -> Result<Self> {
         let tied = config.tie_word_embeddings;
         let config = config.text.clone();
-        let at = |name: &str| weights.get(name).map(|var| var.as_detached_tensor());
+        let at = |name: &str| weights.get(name).map(Var::as_detached_tensor);
         let linear = |name: String| at(&format!("{name}.weight")).map(|weight| Linear::new(name, weight, None));
         let biased = |name: String| -> Result<Linear> {
             let (weight, bias) = (at(&format!("{name}.weight"))?, at(&format!("{name}.bias"))?);
@@ -125,12 +125,7 @@ impl TextModel {
     }
 
     /// Adds the rows of `dx` to the gradient of their tokens' embeddings; rows without an id are not embeddings.
-    pub fn embed_backward(
-        &self,
-        ids: impl Iterator<Item = Option<u32>>,
-        dx: &Tensor,
-        sums: &mut Sums,
-    ) -> Result<()> {
+    pub fn embed_backward(&self, ids: impl Iterator<Item = Option<u32>>, dx: &Tensor, sums: &mut Sums) -> Result<()> {
         let width = self.hidden_size();
         let mut gradient = vec![0.0; self.embed_tokens.elem_count()];
         for (row, id) in Floats::of(dx)?.chunks_exact(width).zip(ids) {
@@ -169,7 +164,7 @@ impl TextModel {
 
     /// The gradient of [`Self::logits`]'s input, given that of the logits.
     pub fn logits_backward(&self, state: &HeadState, dlogits: &Tensor, sums: &mut Sums) -> Result<Tensor> {
-        let dnormed = self.head.backward(&state.normed, dlogits, sums)?;
+        let dnormed = self.head.backward(&state.normed, dlogits, None, sums)?;
         Ok(self.norm.backward(&state.x, &dnormed, None, sums)?)
     }
 

@@ -67,8 +67,7 @@ impl Policy {
             let groups = &groups[range.clone()];
             let (picked, _) = self.model().forward(&pack(self.model(), groups, &features)?)?;
             let mut picked = picked.into_iter();
-            let by_completion = |ids: &Vec<u32>| picked.by_ref().take(ids.len()).collect::<Vec<f32>>();
-            let mut by_completion = by_completion;
+            let mut by_completion = |ids: &Vec<u32>| picked.by_ref().take(ids.len()).collect::<Vec<f32>>();
             Ok(groups.iter().map(|group| group.completions.iter().map(&mut by_completion).collect()).collect())
         });
         let picked: Vec<Vec<Vec<Vec<f32>>>> = picked.collect::<Result<_>>()?;
@@ -120,16 +119,7 @@ impl Policy {
             sums.merge(chunk)?;
             probe_loss += loss;
         }
-        Ok(Gradients { by_name: self.shaped_as_weights(sums)?, losses, probe_loss })
-    }
-
-    /// A gradient has its weight's shape (the patch kernel is a matrix in the arithmetic).
-    fn shaped_as_weights(&self, sums: Sums) -> Result<BTreeMap<String, Tensor>> {
-        let shaped = sums.into_map().into_iter().map(|(name, gradient)| match self.weights.get(&name) {
-            Ok(weight) => Ok((name, gradient.reshape(weight.shape())?)),
-            Err(_) => Ok((name, gradient)),
-        });
-        shaped.collect()
+        Ok(Gradients { by_name: sums.into_map()?, losses, probe_loss })
     }
 }
 
@@ -198,7 +188,13 @@ struct TextChunk {
 }
 
 /// Forward and backward of the groups in `range`.
-fn text_chunk<L>(model: &Model, features: &[Tensor], groups: &[Group], range: Range<usize>, loss: &L) -> Result<TextChunk>
+fn text_chunk<L>(
+    model: &Model,
+    features: &[Tensor],
+    groups: &[Group],
+    range: Range<usize>,
+    loss: &L,
+) -> Result<TextChunk>
 where
     L: Fn(usize, &Tensor, &Tensor) -> candle_core::Result<Tensor>,
 {
@@ -314,5 +310,192 @@ fn add_features(sums: &mut BTreeMap<usize, Vec<f32>>, picture: usize, gradient: 
         None => {
             sums.insert(picture, gradient);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use candle_core::DType;
+
+    use super::*;
+    use crate::processor::Grid;
+
+    fn policy() -> Policy {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/policy/checkpoint");
+        Policy::load(&folder, &Device::Cpu).unwrap()
+    }
+
+    fn pictures(policy: &Policy) -> Vec<Pixels> {
+        let picture = |n: usize, grid: Grid| {
+            let count = grid.height * grid.width * policy.config.vision.patch_dim();
+            let area = policy.config.vision.patch_size.pow(2);
+            // Both frames of a still picture are equal.
+            let value = |i: usize| ((i / (2 * area) * area + i % area + n * 91) as f32 * 0.61).sin();
+            Pixels { grid, patches: (0..count).map(value).collect() }
+        };
+        vec![
+            picture(0, Grid { height: 4, width: 6 }),
+            picture(1, Grid { height: 10, width: 8 }),
+            picture(2, Grid { height: 28, width: 20 }),
+        ]
+    }
+
+    /// Two prompts that share a picture, each with completions of different lengths.
+    fn groups(policy: &Policy, pictures: &[Pixels]) -> Vec<Group> {
+        let image = policy.config.image_token_id;
+        let group = |of: &[usize], completions: Vec<Vec<u32>>| {
+            let grids: Vec<Grid> = of.iter().map(|&picture| pictures[picture].grid).collect();
+            let mut ids = vec![40, 41];
+            for grid in &grids {
+                ids.extend(vec![image; grid.height * grid.width / 4]);
+                ids.push(42);
+            }
+            Group { prompt: Prompt { ids, grids }, pictures: of.to_vec(), completions }
+        };
+        vec![
+            group(&[0, 1], vec![vec![50, 51, 52], vec![53], vec![54, 55, 56, 57]]),
+            group(&[1], vec![vec![58, 59], vec![60, 61]]),
+            group(&[2], vec![vec![62, 63]]),
+        ]
+    }
+
+    /// A different weight for every token, so that no two errors cancel.
+    fn loss(group: usize, logprobs: &Tensor, mask: &Tensor) -> candle_core::Result<Tensor> {
+        let count = logprobs.elem_count();
+        let weights = (0..count).map(|i| ((i + 3 * group) as f32).sin()).collect::<Vec<f32>>();
+        ((logprobs * Tensor::from_vec(weights, logprobs.shape(), &Device::Cpu)?)? * mask)?.sum_all()
+    }
+
+    struct Linear(Var);
+
+    impl Probe for Linear {
+        fn vars(&self) -> Vec<(String, Var)> {
+            vec![("probe".to_owned(), self.0.clone())]
+        }
+
+        fn loss(&self, first_picture: usize, pooled: &Tensor) -> candle_core::Result<Tensor> {
+            pooled.matmul(&self.0)?.sqr()?.sum_all()? * (1.0 + first_picture as f64)
+        }
+    }
+
+    fn probe(policy: &Policy) -> Linear {
+        Linear(Var::ones((policy.config.text.hidden_size, 2), DType::F32, &Device::Cpu).unwrap())
+    }
+
+    fn values(tensor: &Tensor) -> Vec<f32> {
+        Floats::of(tensor).unwrap().to_vec()
+    }
+
+    #[test]
+    fn results_do_not_depend_on_the_number_of_threads() {
+        let policy = policy();
+        let pictures = pictures(&policy);
+        let groups = groups(&policy, &pictures);
+        let probe = probe(&policy);
+        let with_threads = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| policy.gradients(&pictures, &groups, &loss, Some(&probe)).unwrap())
+        };
+        let (one, three) = (with_threads(1), with_threads(3));
+        assert_eq!((&one.losses, one.probe_loss), (&three.losses, three.probe_loss));
+        for (name, gradient) in &one.by_name {
+            assert_eq!(values(gradient), values(&three.by_name[name]), "{name}");
+        }
+    }
+
+    #[test]
+    fn packed_completions_have_the_gradients_of_separate_sequences() {
+        let policy = policy();
+        let pictures = pictures(&policy);
+        let groups = groups(&policy, &pictures);
+        let packed = policy.gradients(&pictures, &groups, &loss, None).unwrap();
+        // One group a completion; its loss picks the row of weights that it had in the pack.
+        let places: Vec<(usize, usize)> = (0..groups.len())
+            .flat_map(|group| (0..groups[group].completions.len()).map(move |lane| (group, lane)))
+            .collect();
+        let longest = |group: usize| groups[group].completions.iter().map(Vec::len).max().unwrap();
+        let alone: Vec<Group> = places
+            .iter()
+            .map(|&(group, lane)| Group {
+                completions: vec![groups[group].completions[lane].clone()],
+                ..groups[group].clone()
+            })
+            .collect();
+        let loss_of_one = |index: usize, logprobs: &Tensor, mask: &Tensor| {
+            let (group, lane) = places[index];
+            let pad = |row: &Tensor| row.pad_with_zeros(1, 0, longest(group) - row.dim(1)?);
+            let rows = |row: &Tensor| pad(row)?.pad_with_zeros(0, lane, groups[group].completions.len() - lane - 1);
+            loss(group, &rows(logprobs)?, &rows(mask)?)
+        };
+        let separate = policy.gradients(&pictures, &alone, &loss_of_one, None).unwrap();
+        assert_eq!(packed.by_name.len(), policy.weights.iter().count());
+        for (name, packed) in &packed.by_name {
+            let (packed, separate) = (values(packed), values(&separate.by_name[name]));
+            let size = separate.iter().fold(0.0_f32, |size, value| size.max(value.abs()));
+            for (packed, separate) in packed.iter().zip(&separate) {
+                assert!((packed - separate).abs() <= 1e-4 * size, "{name}: {packed} and {separate}, largest {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn without_groups_the_probe_trains_the_vision_tower_alone() {
+        let policy = policy();
+        let (pictures, probe) = (pictures(&policy), probe(&policy));
+        let found = policy.gradients(&pictures, &[], &loss, Some(&probe)).unwrap();
+        let vision = policy.weights.iter().filter(|(name, _)| name.starts_with("visual.")).count();
+        assert_eq!(found.by_name.len(), vision + 1);
+        assert!(found.by_name.keys().all(|name| name.starts_with("visual.") || name == "probe"));
+    }
+
+    #[test]
+    fn the_probes_gradient_is_that_of_finite_differences() {
+        let policy = policy();
+        let (pictures, probe) = (pictures(&policy), probe(&policy));
+        let exact = policy.gradients(&pictures, &[], &loss, Some(&probe)).unwrap();
+        for name in ["visual.merger.mlp.2.bias", "visual.blocks.0.norm1.weight"] {
+            let var = policy.weights.get(name).unwrap();
+            let original = values(var.as_tensor());
+            let at = |step: f32| {
+                let mut moved = original.clone();
+                moved[1] += step;
+                var.set(&tensor(moved, original.len()).unwrap()).unwrap();
+                f64::from(policy.gradients(&pictures, &[], &loss, Some(&probe)).unwrap().probe_loss)
+            };
+            let numeric = (at(1e-2) - at(-1e-2)) / 2e-2;
+            var.set(&tensor(original.clone(), original.len()).unwrap()).unwrap();
+            let exact = f64::from(values(&exact.by_name[name])[1]);
+            assert!((numeric - exact).abs() < 1e-2 * exact.abs(), "{name}: {exact} but differences say {numeric}");
+        }
+    }
+
+    #[test]
+    fn a_loss_that_depends_on_nothing_gives_no_gradients() {
+        let policy = policy();
+        let pictures = pictures(&policy);
+        let nothing = |_: usize, _: &Tensor, _: &Tensor| Tensor::new(1.5_f32, &Device::Cpu);
+        let found = policy.gradients(&pictures, &groups(&policy, &pictures), &nothing, None).unwrap();
+        assert!(found.by_name.is_empty());
+        assert_eq!(found.losses, [1.5; 3]);
+    }
+
+    #[test]
+    fn a_batch_whose_pieces_do_not_fit_is_refused() {
+        let policy = policy();
+        let pictures = pictures(&policy);
+        let broken = |change: &dyn Fn(&mut Group)| {
+            let mut groups = groups(&policy, &pictures);
+            change(&mut groups[1]);
+            policy.logprobs(&pictures, &groups).unwrap_err().to_string()
+        };
+        assert!(broken(&|group| group.pictures = vec![7]).contains("picture 7 of a batch of 3"));
+        assert!(broken(&|group| group.pictures = vec![0]).contains("a picture of 6 tokens"));
+        assert!(broken(&|group| group.completions = Vec::new()).contains("no completions"));
+        assert!(broken(&|group| group.completions[0] = Vec::new()).contains("no tokens"));
+        assert!(broken(&|group| group.completions[0] = vec![1 << 30]).contains("outside the vocabulary"));
+        let banned = policy.config.image_token_id;
+        assert!(broken(&|group| group.completions[0] = vec![banned]).contains("never sampled"));
     }
 }

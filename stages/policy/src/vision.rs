@@ -3,7 +3,7 @@
 //! All pictures' patches are rows of one forward pass. They stand in window order from the start, so that a window is
 //! a run of rows and windows of equal length are one batched product; only the merged tokens are put back in order.
 
-use candle_core::Tensor;
+use candle_core::{Tensor, Var};
 
 use crate::config::{Config, VisionConfig};
 use crate::error::{Error, Result};
@@ -12,6 +12,7 @@ use crate::ops::block::{Block, BlockState, Projection};
 use crate::ops::heads::{Heads, Lanes, Rotary};
 use crate::ops::linear::{Linear, Sums};
 use crate::ops::norm::Norm;
+use crate::ops::product::product;
 use crate::ops::softmax::Mask;
 use crate::ops::{Floats, activation, tensor};
 use crate::positions::Frequencies;
@@ -22,11 +23,14 @@ use crate::weights::Weights;
 const EPSILON: f64 = 1e-6;
 const THETA: f64 = 1e4;
 
+const PATCH_EMBED: &str = "visual.patch_embed.proj.weight";
+
 /// The tower's weights and sizes.
 #[derive(Debug)]
 pub struct VisionTower {
     config: VisionConfig,
-    patch_embed: Linear,
+    /// `[H, C, F, side, side]`: channels, frames.
+    patch_embed: Tensor,
     blocks: Vec<Block>,
     ln_q: Norm,
     merge_in: Linear,
@@ -62,14 +66,12 @@ impl VisionTower {
     /// Takes the weights named `visual.…`; they stay shared with `weights`.
     pub fn new(config: &Config, weights: &Weights) -> Result<Self> {
         let config = config.vision.clone();
-        let at = |name: &str| weights.get(name).map(|var| var.as_detached_tensor());
+        let at = |name: &str| weights.get(name).map(Var::as_detached_tensor);
         let linear = |name: String| -> Result<Linear> {
             let (weight, bias) = (at(&format!("{name}.weight"))?, at(&format!("{name}.bias"))?);
             Ok(Linear::new(name, weight, Some(bias)))
         };
         let norm = |name: String| at(&name).map(|weight| Norm::new(name, weight, EPSILON));
-        let embed = "visual.patch_embed.proj";
-        let kernel = at(&format!("{embed}.weight"))?.reshape((config.hidden_size, config.patch_dim()))?;
         let heads = Heads { kv: config.num_heads, rep: 1, dim: config.head_dim() };
         let block = |n: usize| -> Result<Block> {
             let name = |part: &str| format!("visual.blocks.{n}.{part}");
@@ -85,7 +87,7 @@ impl VisionTower {
             })
         };
         Ok(Self {
-            patch_embed: Linear::new(embed.to_owned(), kernel, None),
+            patch_embed: at(PATCH_EMBED)?,
             blocks: (0..config.depth).map(block).collect::<Result<_>>()?,
             ln_q: norm("visual.merger.ln_q.weight".to_owned())?,
             merge_in: linear("visual.merger.mlp.0".to_owned())?,
@@ -99,7 +101,7 @@ impl VisionTower {
     pub fn forward(&self, pictures: &[&Pixels]) -> Result<(Tensor, VisionState)> {
         let (patches, order, plans) = self.arrange(pictures)?;
         let [windows, whole] = plans;
-        let mut x = self.patch_embed.forward(&patches)?;
+        let mut x = product(&patches, &self.still_kernel()?.t()?)?;
         let mut blocks = Vec::with_capacity(self.blocks.len());
         for (n, block) in self.blocks.iter().enumerate() {
             let plan = self.plan(n, &windows, &whole);
@@ -112,22 +114,49 @@ impl VisionTower {
         let activated = activation::gelu(&hidden)?;
         let tokens = pictures.iter().map(|pixels| pixels.grid.height * pixels.grid.width / self.unit()).collect();
         let features = scatter_rows(&self.merge_out.forward(&activated)?, &order)?;
-        let state = VisionState { patches, windows, pictures: whole, blocks, x, merged, hidden, activated, order, tokens };
+        let state =
+            VisionState { patches, windows, pictures: whole, blocks, x, merged, hidden, activated, order, tokens };
         Ok((features, state))
     }
 
     /// Adds the gradients of all weights to `sums`, given that of the features.
     pub fn backward(&self, state: &VisionState, dfeatures: &Tensor, sums: &mut Sums) -> Result<()> {
         let dy = gather_rows(dfeatures, &state.order)?;
-        let dactivated = self.merge_out.backward(&state.activated, &dy, sums)?;
+        let dactivated = self.merge_out.backward(&state.activated, &dy, None, sums)?;
         let dhidden = activation::gelu_backward(&state.hidden, &dactivated)?;
-        let dmerged = self.merge_in.backward(&state.merged, &dhidden, sums)?.reshape(state.x.shape())?;
+        let dmerged = self.merge_in.backward(&state.merged, &dhidden, None, sums)?.reshape(state.x.shape())?;
         let mut dx = self.ln_q.backward(&state.x, &dmerged, None, sums)?;
         for (n, (block, kept)) in self.blocks.iter().zip(&state.blocks).enumerate().rev() {
             dx = block.backward(kept, self.plan(n, &state.windows, &state.pictures), &dx, sums)?;
         }
-        self.patch_embed.backward_weights(&state.patches, &dx, sums)?;
+        sums.add(PATCH_EMBED, self.frames_of_gradient(&product(&dx.t()?, &state.patches)?)?)?;
         Ok(())
+    }
+
+    /// The patch kernel for a still picture, whose frames are equal: the sum over frames, `[H, C·side²]`. It halves the
+    /// tower's widest product; only the order of additions differs from the reference.
+    fn still_kernel(&self) -> Result<Tensor> {
+        let (frames, area) = (self.config.temporal_patch_size, self.config.patch_size * self.config.patch_size);
+        let kernel = Floats::of(&self.patch_embed)?;
+        let mut out = Vec::with_capacity(kernel.len() / frames);
+        for channel in kernel.chunks_exact(frames * area) {
+            out.extend((0..area).map(|i| (0..frames).map(|frame| channel[frame * area + i]).sum::<f32>()));
+        }
+        Ok(tensor(out, (self.config.hidden_size, self.still_dim()))?)
+    }
+
+    /// The gradient of [`Self::still_kernel`] as that of the kernel: every frame gets the same.
+    fn frames_of_gradient(&self, gradient: &Tensor) -> Result<Tensor> {
+        let (frames, area) = (self.config.temporal_patch_size, self.config.patch_size * self.config.patch_size);
+        let gradient = Floats::of(gradient)?;
+        let frames_of = |channel| std::iter::repeat_n(channel, frames).flatten();
+        let out = gradient.chunks_exact(area).flat_map(frames_of).copied().collect();
+        Ok(tensor(out, self.patch_embed.shape())?)
+    }
+
+    /// Numbers of a patch in one frame.
+    fn still_dim(&self) -> usize {
+        self.config.patch_dim() / self.config.temporal_patch_size
     }
 
     fn plan<'a>(&self, block: usize, windows: &'a Plan, pictures: &'a Plan) -> &'a Plan {
@@ -142,6 +171,7 @@ impl VisionTower {
     /// The patches of all pictures in window order, the token order, and how windows and whole pictures attend.
     fn arrange(&self, pictures: &[&Pixels]) -> Result<(Tensor, Vec<usize>, [Plan; 2])> {
         let (unit, width) = (self.unit(), self.config.patch_dim());
+        let (frames, area) = (self.config.temporal_patch_size, self.config.patch_size * self.config.patch_size);
         let (mut order, mut patches, mut positions) = (Vec::new(), Vec::new(), Vec::new());
         let (mut windows, mut wholes) = (Vec::new(), Vec::new());
         for pixels in pictures {
@@ -161,7 +191,9 @@ impl VisionTower {
             let (tokens, lengths) = window_order(grid.height / merge, grid.width / merge, self.config.window_tokens());
             let first = order.len();
             for &token in &tokens {
-                patches.extend_from_slice(&pixels.patches[token * unit * width..][..unit * width]);
+                let rows = &pixels.patches[token * unit * width..][..unit * width];
+                // The first frame stands for all: see `still_kernel`.
+                rows.chunks_exact(frames * area).for_each(|channel| patches.extend_from_slice(&channel[..area]));
                 let (row, column) = (token / (grid.width / merge), token % (grid.width / merge));
                 positions.extend((0..unit).map(|n| [row * merge + n / merge, column * merge + n % merge]));
             }
@@ -169,7 +201,7 @@ impl VisionTower {
             windows.extend(lengths.iter().map(|tokens| tokens * unit));
             wholes.push(tokens.len() * unit);
         }
-        let patches = tensor(patches, (order.len() * unit, width))?;
+        let patches = tensor(patches, (order.len() * unit, self.still_dim()))?;
         let rows = positions.iter().map(|position| position.map(|n| n as u32));
         let rotary = self.frequencies.patches(rows);
         let heads = Heads { kv: self.config.num_heads, rep: 1, dim: self.config.head_dim() };

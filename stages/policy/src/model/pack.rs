@@ -61,11 +61,7 @@ impl<'a> Pack<'a> {
         let mut pack = Self {
             sources: Vec::new(),
             features: Vec::new(),
-            plan: Plan {
-                spans: Vec::new(),
-                rotary: text.rotary(std::iter::empty()),
-                heads: text.heads(),
-            },
+            plan: Plan { spans: Vec::new(), rotary: text.rotary(std::iter::empty()), heads: text.heads() },
             predicting: Vec::new(),
             picks: Vec::new(),
             next: Vec::new(),
@@ -139,7 +135,8 @@ impl<'a> Pack<'a> {
     pub fn embed(&self, text: &TextModel) -> Result<Tensor> {
         let width = text.hidden_size();
         let table = text.embeddings()?;
-        let features = self.features.iter().map(|features| Floats::of(features)).collect::<candle_core::Result<Vec<_>>>()?;
+        let features =
+            self.features.iter().map(|features| Floats::of(features)).collect::<candle_core::Result<Vec<_>>>()?;
         let mut out = Vec::with_capacity(self.sources.len() * width);
         for source in &self.sources {
             match *source {

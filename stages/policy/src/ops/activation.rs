@@ -1,4 +1,4 @@
-//! Gated SiLU and exact GELU, each with the biases that precede it.
+//! Gated `SiLU` and exact GELU, each with the biases that precede it.
 
 use candle_core::{Result, Tensor};
 
@@ -85,9 +85,8 @@ mod tests {
     fn swiglus_gradient_is_that_of_finite_differences() {
         let (gate, up, dy) = (waves(&[2, 5], 0.3), waves(&[2, 5], 2.0), waves(&[2, 5], 1.1));
         let (gate_bias, up_bias) = (waves(&[5], 0.8), waves(&[5], 1.9));
-        let value = |gate: &Tensor, up: &Tensor| {
-            weighted(&swiglu(gate, Some(&gate_bias), up, Some(&up_bias)).unwrap(), &dy)
-        };
+        let value =
+            |gate: &Tensor, up: &Tensor| weighted(&swiglu(gate, Some(&gate_bias), up, Some(&up_bias)).unwrap(), &dy);
         let (dgate, dup) = swiglu_backward(&gate, Some(&gate_bias), &up, Some(&up_bias), &dy).unwrap();
         close_to_differences(&gate, &dgate, |gate| value(gate, &up));
         close_to_differences(&up, &dup, |up| value(&gate, up));

@@ -3,6 +3,7 @@
 use candle_core::{Result, Tensor};
 
 use super::heads::{Columns, Heads, Lanes, Rotary, merge, split};
+use super::product::product;
 use super::softmax::{Mask, softmax, softmax_backward};
 use super::tensor;
 
@@ -33,13 +34,13 @@ impl Attended<'_> {
     /// shared values, whose total is the result (both `[kv, L·T·rep, d]` in memory).
     pub fn forward(&self, queries: &Tensor) -> Result<(Tensor, Tensor, Option<Tensor>)> {
         let by_lane = self.by_lane(queries)?;
-        let own = by_lane.matmul(&self.own.keys.t()?)?;
-        let shared = self.shared.map(|shared| queries.matmul(&shared.keys.t()?)).transpose()?;
+        let own = product(&by_lane, &self.own.keys.t()?)?;
+        let shared = self.shared.map(|shared| product(queries, &shared.keys.t()?)).transpose()?;
         let probabilities = softmax(shared.as_ref(), &own, self.mask, self.rep, scale(queries)?)?;
         let (p_shared, p_own) = self.parts(&probabilities)?;
-        let own = p_own.matmul(&self.own.values)?;
+        let own = product(&p_own, &self.own.values)?;
         let shared = match (self.shared, p_shared) {
-            (Some(shared), Some(p)) => Some(p.matmul(&shared.values)?),
+            (Some(shared), Some(p)) => Some(product(&p, &shared.values)?),
             _ => None,
         };
         Ok((probabilities, own, shared))
@@ -48,20 +49,20 @@ impl Attended<'_> {
     /// Gradients, given that of the result, `dy` (`[kv, L·T·rep, d]` in memory).
     fn backward(&self, queries: &Tensor, probabilities: &Tensor, dy: &Tensor) -> Result<AttendedGradient> {
         let dy_by_lane = self.by_lane(dy)?;
-        let own = dy_by_lane.matmul(&self.own.values.t()?)?;
-        let shared = self.shared.map(|shared| dy.matmul(&shared.values.t()?)).transpose()?;
+        let own = product(&dy_by_lane, &self.own.values.t()?)?;
+        let shared = self.shared.map(|shared| product(dy, &shared.values.t()?)).transpose()?;
         let scores = softmax_backward(probabilities, shared.as_ref(), &own, scale(queries)?)?;
         let (p_shared, p_own) = self.parts(probabilities)?;
         let (s_shared, s_own) = self.parts(&scores)?;
-        let mut queries_parts = vec![s_own.matmul(&self.own.keys)?];
+        let mut queries_parts = vec![product(&s_own, &self.own.keys)?];
         let own = KeysValues {
-            keys: s_own.t()?.matmul(&self.by_lane(queries)?)?,
-            values: p_own.t()?.matmul(&dy_by_lane)?,
+            keys: product(&s_own.t()?, &self.by_lane(queries)?)?,
+            values: product(&p_own.t()?, &dy_by_lane)?,
         };
         let shared = match (self.shared, p_shared, s_shared) {
             (Some(shared), Some(p), Some(s)) => {
-                queries_parts.push(s.matmul(&shared.keys)?);
-                Some(KeysValues { keys: s.t()?.matmul(queries)?, values: p.t()?.matmul(dy)? })
+                queries_parts.push(product(&s, &shared.keys)?);
+                Some(KeysValues { keys: product(&s.t()?, queries)?, values: product(&p.t()?, dy)? })
             }
             _ => None,
         };
@@ -183,13 +184,10 @@ impl Plan {
             let own = std::iter::once(&gradient.own).chain(&from_lanes[index]);
             let (keys, values): (Vec<&Tensor>, Vec<&Tensor>) = own.map(|own| (&own.keys, &own.values)).unzip();
             let turn = Some(&self.rotary);
-            for ((parts, heads, turn), (buffer, start)) in [
-                (queries, self.heads, turn),
-                (keys, self.heads.keys(), turn),
-                (values, self.heads.keys(), None),
-            ]
-            .into_iter()
-            .zip(columns)
+            for ((parts, heads, turn), (buffer, start)) in
+                [(queries, self.heads, turn), (keys, self.heads.keys(), turn), (values, self.heads.keys(), None)]
+                    .into_iter()
+                    .zip(columns)
             {
                 merge(&parts, heads, span.lanes, turn, &mut buffers[buffer], widths[buffer], start)?;
             }
@@ -220,11 +218,8 @@ mod tests {
 
     /// A prompt of three rows, two lanes of two rows that share it, and a window of full attention.
     fn plan() -> Plan {
-        let prompt = Span {
-            lanes: Lanes { start: 0, count: 1, length: 3 },
-            mask: Mask::Causal { first: 0 },
-            prompt: None,
-        };
+        let prompt =
+            Span { lanes: Lanes { start: 0, count: 1, length: 3 }, mask: Mask::Causal { first: 0 }, prompt: None };
         let lanes = Span { lanes: Lanes { start: 3, count: 2, length: 2 }, prompt: Some(0), ..prompt };
         let window = Span { lanes: Lanes { start: 7, count: 1, length: 2 }, mask: Mask::Full, prompt: None };
         let angles = waves(&[9 * 2], 0.4);
@@ -255,8 +250,17 @@ mod tests {
                 })
                 .collect()
         };
-        let sees: [&[usize]; 9] =
-            [&[0], &[0, 1], &[0, 1, 2], &[0, 1, 2, 3], &[0, 1, 2, 3, 4], &[0, 1, 2, 5], &[0, 1, 2, 5, 6], &[7, 8], &[7, 8]];
+        let sees: [&[usize]; 9] = [
+            &[0],
+            &[0, 1],
+            &[0, 1, 2],
+            &[0, 1, 2, 3],
+            &[0, 1, 2, 3, 4],
+            &[0, 1, 2, 5],
+            &[0, 1, 2, 5, 6],
+            &[7, 8],
+            &[7, 8],
+        ];
         let values = Floats::of(v).unwrap();
         let mut out = Vec::new();
         for (row, sees) in sees.iter().enumerate() {

@@ -43,7 +43,7 @@ pub struct Block {
     pub output: Linear,
     /// Before the MLP.
     pub norm2: Norm,
-    /// Through SiLU.
+    /// Through `SiLU`.
     pub gate: Linear,
     /// Multiplied with it.
     pub up: Linear,
@@ -97,22 +97,18 @@ impl Block {
         dy: &Tensor,
         sums: &mut Sums,
     ) -> Result<Tensor> {
-        let dgated = self.down.backward(&state.gated, dy, sums)?;
+        let dgated = self.down.backward(&state.gated, dy, None, sums)?;
         let (gate_bias, up_bias) = (self.gate.bias(), self.up.bias());
         let (dgate, dup) = swiglu_backward(&state.gate, gate_bias, &state.up, up_bias, &dgated)?;
-        let dnormed2 = (self.gate.backward(&state.normed2, &dgate, sums)?
-            + self.up.backward(&state.normed2, &dup, sums)?)?;
+        let dnormed2 = self.gate.backward(&state.normed2, &dgate, None, sums)?;
+        let dnormed2 = self.up.backward(&state.normed2, &dup, Some(&dnormed2), sums)?;
         let dh = self.norm2.backward(&state.h, &dnormed2, Some(dy), sums)?;
-        let dmixed = self.output.backward(&state.mixed, &dh, sums)?;
+        let dmixed = self.output.backward(&state.mixed, &dh, None, sums)?;
         let (layers, widths, columns) = self.projection.layout(self.heads);
         let projected = plan.backward(&state.attention, &dmixed, &widths, columns)?;
         let mut dnormed1: Option<Tensor> = None;
         for (layer, dy) in layers.iter().zip(&projected) {
-            let dx = layer.backward(&state.normed1, dy, sums)?;
-            dnormed1 = Some(match dnormed1 {
-                Some(sum) => (sum + dx)?,
-                None => dx,
-            });
+            dnormed1 = Some(layer.backward(&state.normed1, dy, dnormed1.as_ref(), sums)?);
         }
         let dnormed1 = dnormed1.expect("a projection has at least one layer");
         self.norm1.backward(&state.x, &dnormed1, Some(&dh), sums)

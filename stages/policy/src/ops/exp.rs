@@ -16,7 +16,7 @@ pub fn exp(x: f32) -> f32 {
     let n = shifted - SHIFT;
     let r = (clamped - n * HIGH) - n * LOW;
     let mut p = 1.987_569_1e-4_f32;
-    for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_6e-1, 5.000_000_1e-1] {
+    for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_6e-1, 0.5] {
         p = p * r + c;
     }
     let value = p * r * r + r + 1.0;

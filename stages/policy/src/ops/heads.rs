@@ -21,6 +21,7 @@ pub struct Heads {
 
 impl Heads {
     /// The same heads, seen from keys and values: one a group.
+    #[must_use]
     pub fn keys(self) -> Self {
         Self { rep: 1, ..self }
     }

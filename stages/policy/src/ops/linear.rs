@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{Result, Tensor};
+use candle_core::{Result, Shape, Tensor};
 
+use super::product::{product, product_onto};
 use super::{Floats, tensor};
 
-/// `y = x·Wᵀ (+ b)`. The product and the bias are apart, so that the pass that comes next can add the bias.
+/// `y = x·Wᵀ (+ b)`. The bias can also be left to the pass that comes next.
 #[derive(Debug, Clone)]
 pub struct Linear {
     name: String,
@@ -27,55 +28,37 @@ impl Linear {
 
     /// `x·Wᵀ` without the bias: `[R, in]` to `[R, out]`.
     pub fn product(&self, x: &Tensor) -> Result<Tensor> {
-        x.matmul(&self.weight.t()?)
+        product(x, &self.weight.t()?)
     }
 
     /// `x·Wᵀ + b`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        add_bias(self.product(x)?, self.bias(), None)
+        let Some(bias) = &self.bias else { return self.product(x) };
+        let (bias, rows) = (Floats::of(bias)?, x.dim(0)?);
+        product_onto(bias.repeat(rows), x, &self.weight.t()?)
     }
 
     /// `residual + x·Wᵀ + b`.
     pub fn forward_onto(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
-        add_bias(self.product(x)?, self.bias(), Some(residual))
+        let mut start = Floats::of(residual)?.to_vec();
+        if let Some(bias) = &self.bias {
+            let bias = Floats::of(bias)?;
+            for row in start.chunks_exact_mut(bias.len()) {
+                row.iter_mut().zip(&*bias).for_each(|(value, bias)| *value += bias);
+            }
+        }
+        product_onto(start, x, &self.weight.t()?)
     }
 
-    /// Adds the gradients of weight and bias to `sums` and gives that of `x`.
-    pub fn backward(&self, x: &Tensor, dy: &Tensor, sums: &mut Sums) -> Result<Tensor> {
-        self.backward_weights(x, dy, sums)?;
-        dy.matmul(&self.weight)
-    }
-
-    /// The gradients of weight and bias alone, for a layer whose input needs none.
-    pub fn backward_weights(&self, x: &Tensor, dy: &Tensor, sums: &mut Sums) -> Result<()> {
-        sums.add(&format!("{}.weight", self.name), dy.t()?.matmul(x)?)?;
+    /// Adds the gradients of weight and bias to `sums` and gives that of `x`, added to `dx` where there is one.
+    pub fn backward(&self, x: &Tensor, dy: &Tensor, dx: Option<&Tensor>, sums: &mut Sums) -> Result<Tensor> {
+        sums.add(&format!("{}.weight", self.name), product(&dy.t()?, x)?)?;
         if self.bias.is_some() {
             sums.add(&format!("{}.bias", self.name), column_sums(dy)?)?;
         }
-        Ok(())
-    }
-}
-
-/// `y + bias + residual` in one pass; `y` itself when there is nothing to add.
-fn add_bias(y: Tensor, bias: Option<&Tensor>, residual: Option<&Tensor>) -> Result<Tensor> {
-    let (rows, width) = y.dims2()?;
-    match (bias, residual) {
-        (None, None) => Ok(y),
-        (None, Some(residual)) => y + residual,
-        (Some(bias), None) => {
-            let (bias, mut out) = (Floats::of(bias)?, Vec::with_capacity(rows * width));
-            for row in Floats::of(&y)?.chunks_exact(width) {
-                out.extend(row.iter().zip(&*bias).map(|(y, b)| y + b));
-            }
-            tensor(out, (rows, width))
-        }
-        (Some(bias), Some(residual)) => {
-            let (bias, residual) = (Floats::of(bias)?, Floats::of(residual)?);
-            let mut out = Vec::with_capacity(rows * width);
-            for (row, residual) in Floats::of(&y)?.chunks_exact(width).zip(residual.chunks_exact(width)) {
-                out.extend(row.iter().zip(&*bias).zip(residual).map(|((y, b), r)| (y + b) + r));
-            }
-            tensor(out, (rows, width))
+        match dx {
+            Some(dx) => product_onto(Floats::of(dx)?.to_vec(), dy, &self.weight),
+            None => product(dy, &self.weight),
         }
     }
 }
@@ -94,18 +77,31 @@ pub(crate) fn column_sums(rows: &Tensor) -> Result<Tensor> {
 
 /// Gradients by release name. A name that nothing was added to is absent.
 #[derive(Debug, Default)]
-pub struct Sums(BTreeMap<String, Tensor>);
+pub struct Sums(BTreeMap<String, Sum>);
+
+#[derive(Debug)]
+enum Sum {
+    /// One gradient, as it came.
+    One(Tensor),
+    /// Two or more.
+    Many(Vec<f32>, Shape),
+}
 
 impl Sums {
     /// Adds `gradient` to what stands under `name`.
     pub fn add(&mut self, name: &str, gradient: Tensor) -> Result<()> {
         match self.0.get_mut(name) {
-            Some(sum) => {
-                let new = (&*sum + gradient.reshape(sum.shape())?)?;
-                *sum = new;
-            }
             None => {
-                self.0.insert(name.to_owned(), gradient);
+                self.0.insert(name.to_owned(), Sum::One(gradient));
+            }
+            Some(sum) => {
+                if let Sum::One(first) = sum {
+                    let values = Floats::of(first)?.to_vec();
+                    *sum = Sum::Many(values, first.shape().clone());
+                }
+                if let Sum::Many(sum, _) = sum {
+                    sum.iter_mut().zip(&*Floats::of(&gradient)?).for_each(|(sum, value)| *sum += value);
+                }
             }
         }
         Ok(())
@@ -113,14 +109,23 @@ impl Sums {
 
     /// Adds all of `other`. Callers merge in a fixed order, for sums of floats depend on it.
     pub fn merge(&mut self, other: Self) -> Result<()> {
-        for (name, gradient) in other.0 {
-            self.add(&name, gradient)?;
+        for (name, sum) in other.0 {
+            self.add(&name, sum.into_tensor()?)?;
         }
         Ok(())
     }
 
     /// The gradients, by name.
-    pub fn into_map(self) -> BTreeMap<String, Tensor> {
-        self.0
+    pub fn into_map(self) -> Result<BTreeMap<String, Tensor>> {
+        self.0.into_iter().map(|(name, sum)| Ok((name, sum.into_tensor()?))).collect()
+    }
+}
+
+impl Sum {
+    fn into_tensor(self) -> Result<Tensor> {
+        match self {
+            Self::One(gradient) => Ok(gradient),
+            Self::Many(sum, shape) => tensor(sum, shape),
+        }
     }
 }

@@ -57,7 +57,9 @@ pub fn log_probabilities_backward(
     for ((logits, normaliser), total) in logits.chunks_exact(vocabulary).zip(normalisers).zip(&totals) {
         let start = out.len();
         out.extend(logits.iter().map(|logit| -total * exp(logit - normaliser)));
-        banned.iter().for_each(|&id| out[start + id as usize] = 0.0);
+        for &id in banned {
+            out[start + id as usize] = 0.0;
+        }
     }
     for (pick, gradient) in picks.iter().zip(gradients) {
         out[pick.row * vocabulary + pick.id as usize] += gradient;
@@ -67,7 +69,9 @@ pub fn log_probabilities_backward(
 
 /// Sets the banned tokens' logits to −∞. `banned` is in rising order and within the vocabulary.
 pub fn ban(logits: &mut [f32], banned: &[u32]) {
-    banned.iter().for_each(|&id| logits[id as usize] = f32::NEG_INFINITY);
+    for &id in banned {
+        logits[id as usize] = f32::NEG_INFINITY;
+    }
 }
 
 /// `ln Σ exp(logit)`; logits of −∞ add nothing.

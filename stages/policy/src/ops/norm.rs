@@ -89,10 +89,8 @@ mod tests {
         let norm = |weight: &Tensor| Norm::new("w".to_owned(), weight.clone(), 1e-6);
         let mut sums = Sums::default();
         let dx = norm(&weight).backward(&x, &dy, Some(&through), &mut sums).unwrap();
-        close_to_differences(&x, &dx, |x| {
-            weighted(&norm(&weight).forward(x).unwrap(), &dy) + weighted(x, &through)
-        });
-        let dw = &sums.into_map()["w"];
+        close_to_differences(&x, &dx, |x| weighted(&norm(&weight).forward(x).unwrap(), &dy) + weighted(x, &through));
+        let dw = &sums.into_map().unwrap()["w"];
         close_to_differences(&weight, dw, |weight| weighted(&norm(weight).forward(&x).unwrap(), &dy));
     }
 }

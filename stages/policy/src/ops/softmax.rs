@@ -42,7 +42,9 @@ pub fn softmax(shared: Option<&Tensor>, own: &Tensor, mask: Mask, rep: usize, sc
         }
         let total = sum(seen, |i| out[i]);
         let inverse = 1.0 / total;
-        out.iter_mut().for_each(|value| *value *= inverse);
+        for value in out.iter_mut() {
+            *value *= inverse;
+        }
     }
     tensor(out, (batches, rows, width))
 }
