@@ -13,7 +13,7 @@ table! {
         seed: u64,
         /// When it started, milliseconds since 1970 (UTC).
         started_ms: u64,
-        /// How it ended: `done`, `failed` or `stopped`.
+        /// How it ended: `done`, `failed` or `stopped`; `running` where it goes on, or was killed.
         outcome: String,
     }
 }

@@ -1,1 +1,9 @@
-//! Whole-system tests.
+//! Whole-system tests: workflows end to end, the same bytes everywhere, S3, swapped stages, bad input.
+
+mod arrows;
+mod bad_input;
+mod contract;
+mod loop_test;
+mod programs;
+mod same_bytes;
+mod swapped;

@@ -101,6 +101,23 @@ mod tests {
         }
 
         #[test]
+        fn the_order_of_the_completions_does_not_matter(mut scores in proptest::collection::vec(1.0f64..=5.0, 2..40)) {
+            let there = Moments::of(scores.iter().copied()).unwrap();
+            scores.reverse();
+            let back = Moments::of(scores.into_iter()).unwrap();
+            prop_assert!((there.mean - back.mean).abs() < 1e-12 && (there.variance - back.variance).abs() < 1e-12);
+        }
+
+        #[test]
+        fn a_better_rating_earns_more_where_the_label_says_better(
+            mean in 1.0f64..5.0, variance in 0.01f64..2.0, score in 1.0f64..4.5, more in 0.0f64..0.5,
+        ) {
+            let moments = Moments { mean, variance };
+            let reward = |score: f64| agreement(1.0, probability(score, moments, moments, PAPER), PAPER);
+            prop_assert!(reward(score + more) >= reward(score));
+        }
+
+        #[test]
         fn turning_the_pair_turns_the_probability(score in 1.0f64..5.0, mean in 1.0f64..5.0, variance in 0.01f64..2.0) {
             let moments = Moments { mean, variance };
             let there = probability(score, moments, moments, PAPER);

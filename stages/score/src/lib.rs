@@ -64,7 +64,8 @@ impl Stage for Args {
             return Err(bad_input("--images: the table has no rows; there is nothing to rate"));
         }
         let input = job.policy("policy")?;
-        let policy = Policy::load(&input.folder, &Device::Cpu)?;
+        let policy =
+            Policy::load(&input.folder, &Device::Cpu).map_err(|error| bad_input(format!("--policy: {error}")))?;
         let question = Question::new(Task::Score, self.reasoning);
         let rater = Rater { args: self, policy: &policy, digest: input.digest, question };
         let mut writer = job.write::<Score>();

@@ -48,6 +48,9 @@ pub struct Args {
     /// Keep the fewest most likely tokens whose probabilities reach this sum; 1 keeps all (O)
     #[arg(long, default_value_t = 1.0)]
     pub top_p: f64,
+    /// Keep this many most likely tokens [default: all] (O)
+    #[arg(long)]
+    pub top_k: Option<usize>,
     /// Longest reply in tokens (O)
     #[arg(long, default_value_t = 512)]
     pub max_tokens: usize,
@@ -73,13 +76,17 @@ impl Stage for Args {
     const OUTPUTS: &'static [Output] = &[Output { name: "votes", kind: Kind::Table("votes") }];
 
     fn run(&self, job: &mut Job) -> anyhow::Result<()> {
+        if !(0.0..=1.0).contains(&self.min_valid_rate) {
+            return Err(bad_input(format!("--min-valid-rate {}: expected a share, 0 to 1", self.min_valid_rate)));
+        }
         let pairs: Vec<Pair> = job.rows("pairs")?;
         if pairs.is_empty() {
             return Err(bad_input("--pairs: the table has no rows; there is nothing to ask about"));
         }
         let pictures = Pictures::open(job.artifacts("images"))?;
         let input = job.policy("policy")?;
-        let policy = Policy::load(&input.folder, &Device::Cpu)?;
+        let policy =
+            Policy::load(&input.folder, &Device::Cpu).map_err(|error| bad_input(format!("--policy: {error}")))?;
         let voter = Voter {
             args: self,
             policy: &policy,
@@ -88,6 +95,7 @@ impl Stage for Args {
             sampling: Sampling {
                 temperature: self.temperature,
                 top_p: self.top_p,
+                top_k: self.top_k,
                 max_tokens: self.max_tokens,
                 ..Sampling::default()
             },

@@ -61,3 +61,50 @@ impl fmt::Display for Tally {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use evoq_schemas::{Finish, ImageId, PairId};
+
+    use super::*;
+
+    fn vote(presented: Presented, outcome: Outcome, reply: &str) -> Vote {
+        let (a, b) = (ImageId::from("set/a"), ImageId::from("set/b"));
+        Vote {
+            pair_id: PairId::of(&a, &b),
+            image_a: a,
+            image_b: b,
+            vote: 0,
+            presented,
+            outcome,
+            invalid_reason: (outcome == Outcome::Invalid).then(|| "no_answer".to_owned()),
+            reply: reply.to_owned(),
+            answer_logprob: None,
+            tokens: 1,
+            finish: Finish::Stop,
+            prompt: String::new(),
+            policy: String::new(),
+            seed: 1,
+        }
+    }
+
+    #[test]
+    fn invalid_votes_are_told_with_their_reasons_and_are_on_no_side() {
+        let mut tally = Tally::default();
+        let first = [vote(Presented::Ab, Outcome::A, "0"), vote(Presented::Ba, Outcome::B, "0")];
+        let other = [vote(Presented::Ba, Outcome::A, "1"), vote(Presented::Ab, Outcome::Invalid, "?")];
+        tally.count(&[first, other].concat());
+        assert_eq!(tally.valid_rate(), 0.75);
+        let line = tally.to_string();
+        assert!(line.contains("3 of 4") && line.contains("66.7 % of them") && line.contains("1 no_answer"), "{line}");
+    }
+
+    #[test]
+    fn a_pair_counts_as_identical_when_all_its_replies_are_the_same_text() {
+        let mut tally = Tally::default();
+        tally.count(&[vote(Presented::Ab, Outcome::A, "0"), vote(Presented::Ba, Outcome::B, "0")]);
+        tally.count(&[vote(Presented::Ab, Outcome::A, "0"), vote(Presented::Ab, Outcome::A, "0.")]);
+        tally.count(&[vote(Presented::Ab, Outcome::A, "0")]);
+        assert_eq!(tally.identical_pairs(), 1);
+    }
+}

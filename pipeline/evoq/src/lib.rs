@@ -1,0 +1,50 @@
+//! The command: workflow files, plan, run, SQL. It links no stage: it starts their programs.
+//!
+//! A workflow file is read into a tree in which everything knows its place (`tree`), its parameters are filled in (`params`),
+//! its sections and steps are read (`workflow`, `step`), steps are spread over rounds (`expand`) and checked against what the
+//! stages say of themselves (`stages`, `call`, `foreign`). The `plan` gives each step its fingerprint; `run` makes what the store
+//! lacks and enters it in the `ledger`; `sql` reads the tables of a run.
+
+mod call;
+mod child;
+mod command;
+mod error;
+mod expand;
+mod foreign;
+mod ledger;
+mod params;
+mod plan;
+mod print;
+mod problem;
+mod read;
+mod run;
+mod sql;
+mod stages;
+mod step;
+mod tree;
+mod workflow;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Does what the command line asks. Exit codes: 0 done, 1 failure, 2 bad input, 130 after Ctrl-C.
+pub fn main() -> ExitCode {
+    let called = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
+    let cli = match command::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // clap writes help to stdout and faults to stderr itself; a closed pipe is no fault.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    match cli.execute(&called) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

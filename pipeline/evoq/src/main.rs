@@ -1,0 +1,7 @@
+//! The `evoq` binary.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    evoq::main()
+}

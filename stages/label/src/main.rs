@@ -1,0 +1,7 @@
+//! The `evoq-label` binary.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    evoq_label::main()
+}

@@ -1,0 +1,7 @@
+//! The `evoq-pair` binary.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    evoq_pair::main()
+}

@@ -1,0 +1,127 @@
+//! The binary `evoq-score`, run as the workflow and people run it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use evoq_artifacts::{Artifact, Draft, Header, Location};
+use evoq_pictures::encode_png;
+use evoq_schemas::{Decoding, Image, ImageId, Picture, Score, Table};
+use image::{Rgb, RgbImage};
+
+/// A policy of random weights: its replies are noise, and so nearly all invalid.
+fn policy() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/policy/checkpoint");
+    path.canonicalize().unwrap().display().to_string()
+}
+
+fn score(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_evoq-score")).args(arguments).output().unwrap()
+}
+
+fn table<T: Table>(folder: &Path, name: &str, rows: &[T]) -> String {
+    let header = Header {
+        stage: "test".to_owned(),
+        stage_version: 1,
+        fingerprint: name.to_owned(),
+        parameters: serde_json::Map::new(),
+        inputs: BTreeMap::new(),
+    };
+    let uri = folder.join(name).display().to_string();
+    let mut draft = Draft::new(&Location::open(&uri).unwrap(), header);
+    let mut writer = draft.table::<T>();
+    for row in rows {
+        writer.push(row.clone()).unwrap();
+    }
+    draft.add(T::NAME, writer.finish().unwrap());
+    draft.commit().unwrap();
+    uri
+}
+
+fn picture(seed: u32, reference: Option<&str>) -> Image {
+    let pixels = RgbImage::from_fn(56, 56, |x, y| {
+        let level = |by: u32| ((x * by + y * (by + 3) + x * y + seed * 17) % 256) as u8;
+        Rgb([level(3), level(5), level(11)])
+    });
+    Image {
+        image_id: format!("set/{seed}.png").into(),
+        dataset: "set".to_owned(),
+        name: format!("{seed}.png"),
+        image: Some(Picture { bytes: Some(encode_png(&pixels)), path: None }),
+        width: 56,
+        height: 56,
+        format: "png".to_owned(),
+        digest: String::new(),
+        split: None,
+        grey: false,
+        reference_id: reference.map(ImageId::from),
+        distortion: reference.map(|_| "pixelate".to_owned()),
+        severity: reference.map(|_| 3),
+        distortion_seed: reference.map(|_| 1),
+        short_side: None,
+        crop: None,
+    }
+}
+
+fn scores(images: &str, out: &str, more: &[&str]) -> Vec<Score> {
+    let fixed = ["--images", images, "--policy", &policy(), "--out", out, "--max-tokens", "6"];
+    let output = score(&[&fixed[..], more].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Artifact::open(out).unwrap().rows().unwrap()
+}
+
+#[test]
+fn each_picture_gets_a_greedy_reply_and_the_sampled_ones_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let images = table(folder.path(), "images", &[picture(1, None), picture(0, None)]);
+    let out = |name: &str| folder.path().join(name).display().to_string();
+    let greedy = scores(&images, &out("greedy"), &[]);
+    assert_eq!(greedy.len(), 2);
+    let both = scores(&images, &out("both"), &["--samples", "3"]);
+    let order: Vec<_> = both.iter().map(|it| (it.image_id.as_str(), it.decoding, it.sample)).collect();
+    let (g, s) = (Decoding::Greedy, Decoding::Sampled);
+    let expected =
+        ["set/1.png", "set/0.png"].into_iter().flat_map(|id| [(id, g, 0), (id, s, 0), (id, s, 1), (id, s, 2)]);
+    assert_eq!(order, expected.collect::<Vec<_>>());
+    let replies = |rows: &[Score]| -> Vec<String> {
+        rows.iter().filter(|it| it.decoding == g).map(|it| it.reply.clone()).collect()
+    };
+    assert_eq!(replies(&greedy), replies(&both));
+    assert!(both.iter().all(|it| it.score.is_some() != it.invalid_reason.is_some()));
+}
+
+#[test]
+fn the_seed_decides_every_byte_and_the_number_of_threads_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let images = table(folder.path(), "images", &[picture(0, None), picture(1, None), picture(2, None)]);
+    let run = |name: &str, seed: &str, threads: &str| {
+        let out = folder.path().join(name).display().to_string();
+        let rows = scores(&images, &out, &["--samples", "2", "--seed", seed, "--threads", threads]);
+        (Artifact::open(&out).unwrap().manifest.tables, rows)
+    };
+    let one = run("one", "1", "1");
+    assert_eq!(one, run("two", "1", "2"));
+    let sampled = |rows: &[Score]| {
+        rows.iter().filter(|it| it.decoding == Decoding::Sampled).map(|it| it.reply.clone()).collect::<Vec<_>>()
+    };
+    assert_ne!(sampled(&one.1), sampled(&run("other", "2", "2").1));
+}
+
+#[test]
+fn where_there_are_variants_their_references_are_not_rated() {
+    let folder = tempfile::tempdir().unwrap();
+    let images = table(folder.path(), "images", &[picture(0, None), picture(1, Some("set/0.png"))]);
+    let out = folder.path().join("scores").display().to_string();
+    let rated: Vec<_> = scores(&images, &out, &[]).into_iter().map(|it| it.image_id).collect();
+    assert_eq!(rated, [ImageId::from("set/1.png")]);
+}
+
+#[test]
+fn an_empty_table_of_pictures_is_bad_input() {
+    let folder = tempfile::tempdir().unwrap();
+    let images = table::<Image>(folder.path(), "images", &[]);
+    let out = folder.path().join("scores").display().to_string();
+    let output = score(&["--images", &images, "--policy", &policy(), "--out", &out]);
+    assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--images"));
+}

@@ -1,0 +1,114 @@
+//! The programs under test, under their own names, and a place to run them in.
+#![expect(clippy::disallowed_methods, reason = "tests look at files as a user would")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+/// Every program's name.
+pub const PROGRAMS: [&str; 11] = [
+    "evoq",
+    "evoq-benchmark",
+    "evoq-demonstrate",
+    "evoq-distort",
+    "evoq-grpo",
+    "evoq-ingest",
+    "evoq-label",
+    "evoq-pair",
+    "evoq-score",
+    "evoq-sft",
+    "evoq-vote",
+];
+
+/// The folder with all programs, made once a test run.
+fn folder() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("programs-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        for name in PROGRAMS {
+            let link = folder.join(name);
+            if !link.exists() {
+                std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_evoq-every"), link).unwrap();
+            }
+        }
+        folder
+    })
+}
+
+/// The repository.
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+}
+
+/// The tiny policy that the repository holds.
+pub fn tiny_policy() -> PathBuf {
+    repository().join("workflows/tiny-policy")
+}
+
+/// A command of the program `name`.
+pub fn program(name: &str) -> Command {
+    let mut command = Command::new(folder().join(name));
+    command.env_remove("EVOQ_ROOT").env_remove("RAYON_NUM_THREADS");
+    command
+}
+
+/// Runs `command`, which must end with `code`, and gives its output.
+#[track_caller]
+pub fn ends_with(command: &mut Command, code: i32) -> Output {
+    let output = command.output().unwrap();
+    assert_eq!(
+        output.status.code(),
+        Some(code),
+        "{command:?}\nstdout: {}\nstderr: {}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output
+}
+
+/// What `output` said on stderr.
+pub fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// What `output` printed on stdout.
+pub fn printed(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// `evoq run` of a workflow of `tests/workflows/`, with its sets.
+pub fn run(workflow: &str, root: &str, sets: &[&str]) -> Command {
+    let mut command = program("evoq");
+    command.arg("run").arg(repository().join("tests/workflows").join(workflow)).args(["--root", root]);
+    for set in sets {
+        command.args(["--set", set]);
+    }
+    command
+}
+
+/// The artifacts' files below the local `root`: names with digests, without the ledger and scratch.
+pub fn parts(root: &Path) -> BTreeMap<String, String> {
+    let names = evoq_artifacts::list_files(root).unwrap();
+    let kept = names.into_iter().filter(|name| !name.starts_with("ledger/") && !name.starts_with("scratch/"));
+    kept.map(|name| {
+        let digest = evoq_artifacts::content_digest(&root.join(&name)).unwrap();
+        (name, digest)
+    })
+    .collect()
+}
+
+/// The Python for the tests that need one: `EVOQ_TEST_PYTHON`, or `python3` where it has `module`. `None` is said loudly.
+pub fn python(module: &str) -> Option<PathBuf> {
+    let python = std::env::var_os("EVOQ_TEST_PYTHON").map_or_else(|| PathBuf::from("python3"), PathBuf::from);
+    let has = Command::new(&python).args(["-c", &format!("import {module}")]).output();
+    if has.is_ok_and(|it| it.status.success()) {
+        return Some(python);
+    }
+    eprintln!(
+        "SKIPPED: {} has no module `{module}`; pip install -r tests/requirements.txt into it, or name another by EVOQ_TEST_PYTHON",
+        python.display()
+    );
+    None
+}
