@@ -81,7 +81,7 @@ impl Location {
             None if uri.contains("://") => return Err(fault("unknown scheme".to_owned())),
             None => PathBuf::from(uri),
         };
-        let path = std::path::absolute(&path).map_err(|error| fault(error.to_string()))?;
+        let path = upright(&path).map_err(|error| fault(error.to_string()))?;
         let key = Key::from_absolute_path(&path).map_err(|error| fault(error.to_string()))?;
         let uri = path.display().to_string();
         Ok(Self { store: Arc::new(LocalFileSystem::new()), key, uri, local: Some(path) })
@@ -165,6 +165,11 @@ impl Location {
         Ok(names)
     }
 
+    /// The store this place is in, for readers of their own. For S3 it is the bucket.
+    pub fn store(&self) -> Arc<dyn ObjectStore> {
+        self.store.clone()
+    }
+
     fn error(&self, what: &'static str, source: StoreError) -> Error {
         let uri = self.uri.clone();
         match source {
@@ -172,6 +177,20 @@ impl Location {
             source => Error::Storage { uri, what, source: Box::new(source) },
         }
     }
+}
+
+/// `path` made absolute, without `.` and `..`. A `..` after a link goes where the link leads, as everywhere else.
+fn upright(path: &Path) -> std::io::Result<PathBuf> {
+    let mut upright = PathBuf::new();
+    for component in std::path::absolute(path)?.components() {
+        if component == std::path::Component::ParentDir {
+            upright = upright.canonicalize().unwrap_or(upright);
+            upright.pop();
+        } else {
+            upright.push(component);
+        }
+    }
+    Ok(upright)
 }
 
 #[cfg(test)]
@@ -194,6 +213,14 @@ mod tests {
         root.join("a/b c.bin").put(Bytes::from_static(b"12")).unwrap();
         assert_eq!(root.list().unwrap(), [("a/b c.bin".to_owned(), 2)]);
         assert!(folder.path().join("été 1/a/b c.bin").exists());
+    }
+
+    #[test]
+    fn a_path_may_lead_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Location::open(&format!("{}/missing/../a", folder.path().display())).unwrap();
+        root.join("b").put(Bytes::from_static(b"12")).unwrap();
+        assert!(folder.path().join("a/b").exists());
     }
 
     #[test]

@@ -17,7 +17,6 @@ use datafusion::prelude::{Expr, SessionConfig, SessionContext, ident, lit};
 use datafusion::sql::parser::{DFParser, Statement};
 use evoq_artifacts::{Artifact, Location, Part, block_on};
 use evoq_schemas::{RunRow, RunStepRow, Table, TableInfo};
-use object_store::aws::AmazonS3Builder;
 use url::Url;
 
 use crate::error::{Error, Result};
@@ -87,12 +86,7 @@ impl Database {
     fn register_store(&self, root: &Location) -> Result<()> {
         let Some(rest) = root.uri().strip_prefix("s3://") else { return Ok(()) };
         let bucket = rest.split('/').next().unwrap_or_default();
-        let plain = ["AWS_ENDPOINT_URL", "AWS_ENDPOINT"]
-            .iter()
-            .any(|name| std::env::var(name).is_ok_and(|endpoint| endpoint.starts_with("http://")));
-        let store = AmazonS3Builder::from_env().with_bucket_name(bucket).with_allow_http(plain).build();
-        let store = store.map_err(|error| Error::BadInput(format!("{}: {error}", root.uri())))?;
-        self.context.register_object_store(&url(&format!("s3://{bucket}"))?, Arc::new(store));
+        self.context.register_object_store(&url(&format!("s3://{bucket}"))?, root.store());
         Ok(())
     }
 

@@ -113,7 +113,8 @@ impl Stage for Args {
                 labels.len()
             )));
         }
-        let policy = Policy::load(&job.policy("policy")?.folder, &Device::Cpu)?;
+        let policy = Policy::load(&job.policy("policy")?.folder, &Device::Cpu)
+            .map_err(|error| bad_input(format!("--policy: {error}")))?;
         let sampling = Sampling { temperature: self.temperature, max_tokens: self.max_tokens, ..Sampling::default() };
         let trainer = Trainer {
             args: self,

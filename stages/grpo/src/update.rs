@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Tensor};
 use evoq_pictures::Pictures;
-use evoq_policy::optimizer::AdamW;
+use evoq_policy::optimizer::{AdamW, Step};
 use evoq_policy::sample::{Completion, Finish, Sampling};
 use evoq_policy::train::Group;
 use evoq_policy::{InvalidReply, Pixels, Policy, Prompt, Question, parse_score};
@@ -77,13 +77,21 @@ impl Trainer<'_> {
             let constants = Constants { epsilon: self.args.epsilon, beta: self.args.beta };
             token_loss(logprobs, &reference, mask, &advantages, constants, 1.0 / counted.len() as f64)
         };
-        let gradients = self.policy.gradients(&pixels, &groups, &loss, None)?;
-        let step = optimizer.step(&gradients.by_name, learning_rate)?;
+        let (mut total, mut step) = (0.0, Step { gradient_norm: 0.0, clipped: false });
+        if !counted.is_empty() {
+            let gradients = self.policy.gradients(&pixels, &groups, &loss, None)?;
+            step = optimizer.step(&gradients.by_name, learning_rate)?;
+            total = gradients.losses.iter().map(|loss| f64::from(*loss)).sum();
+        }
 
+        let rewards: Vec<Vec<f64>> = earned.iter().map(|it| it.rewards.clone()).collect();
         let rows = rollouts(index, batch, &rated, earned, &reference);
         let mut update = summary(&rows, rated.len(), self.args);
+        // A picture that was left out has no rewards to spread.
+        let flat = |i: &&usize| spread(&rewards[**i]) == 0.0;
+        update.zero_spread_groups = Some(counted.iter().filter(flat).count() as u32);
         update.update_index = index;
-        update.loss = gradients.losses.iter().map(|loss| f64::from(*loss)).sum();
+        update.loss = total;
         update.skipped_groups = Some((rated.len() - counted.len()) as u32);
         update.gradient_norm = step.gradient_norm;
         update.clipped = step.clipped;
@@ -213,7 +221,7 @@ fn summary(rows: &[Rollout], groups: usize, args: &Args) -> Update {
         reward_mean: Some(mean(|row| row.reward)),
         reward_std: Some(spreads.iter().sum::<f64>() / spreads.len() as f64),
         invalid_rate: Some(mean(|row| if row.score.is_none() { 1.0 } else { 0.0 })),
-        zero_spread_groups: Some(spreads.iter().filter(|it| **it == 0.0).count() as u32),
+        zero_spread_groups: None,
         skipped_groups: None,
         gradient_norm: 0.0,
         clipped: false,

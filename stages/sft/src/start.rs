@@ -14,7 +14,8 @@ pub(crate) fn policy(args: &Args, job: &Job, demonstrations: &[Demonstration]) -
     match (&args.init, job.has("policy")) {
         (Some(_), true) => Err(bad_input("--init and --policy were both given; choose one")),
         (None, false) => Err(bad_input("neither --policy nor --init was given; choose one")),
-        (None, true) => Ok(Policy::load(&job.policy("policy")?.folder, &Device::Cpu)?),
+        (None, true) => Policy::load(&job.policy("policy")?.folder, &Device::Cpu)
+            .map_err(|error| bad_input(format!("--policy: {error}"))),
         (Some(path), false) => {
             let shown = path.display();
             let text = String::from_utf8(evoq_artifacts::read_file(path)?)
