@@ -93,11 +93,11 @@ table! {
         score: Option<f64>,
         /// Why it is invalid; null for a valid one.
         invalid_reason: Option<String>,
-        /// The comparisons its reward is made of; empty for an invalid one.
+        /// The comparisons its reward is made of; empty for an invalid one, and where the picture was left out of the update.
         partners: Vec<Partner>,
-        /// `r_k`, Eq. 3, 0..1; 0 for an invalid completion.
+        /// `r_k`, Eq. 3, 0..1; 0 where there are no comparisons.
         reward: f64,
-        /// `a_k`, Eq. 4.
+        /// `a_k`, Eq. 4; 0 where the picture was left out.
         advantage: f64,
         /// Log-probability of the whole completion under the policy it was drawn from, in nats.
         logprob: f64,

@@ -15,7 +15,7 @@ table! {
         kl: Option<f64>,
         /// The probe's part of the loss; null without a probe.
         probe_loss: Option<f64>,
-        /// Mean reward over all completions, the invalid ones at 0.
+        /// Mean reward over all completions; invalid ones, and all of a picture that was left out, count as 0.
         reward_mean: Option<f64>,
         /// Mean over the pictures of the rewards' standard deviation (ddof 1).
         reward_std: Option<f64>,
@@ -23,7 +23,7 @@ table! {
         invalid_rate: Option<f64>,
         /// Pictures whose completions all earned the same reward.
         zero_spread_groups: Option<u32>,
-        /// Pictures with fewer than two valid completions, which were left out.
+        /// Pictures that were left out: they, or all of their partners, have fewer than two valid completions.
         skipped_groups: Option<u32>,
         /// Norm of the whole gradient before clipping.
         gradient_norm: f64,

@@ -9,7 +9,8 @@ use crate::programs::{PROGRAMS, ends_with, printed, program, said};
 /// Checks the contract on the command that `new` makes anew for each call.
 fn obeys_the_contract(new: impl Fn() -> Command) {
     let described = ends_with(new().arg("--describe"), 0);
-    let it: Value = serde_json::from_str(&printed(&described)).expect("--describe prints JSON and nothing else on stdout");
+    let it: Value =
+        serde_json::from_str(&printed(&described)).expect("--describe prints JSON and nothing else on stdout");
     assert_eq!(it["evoq"], 1);
     for key in ["stage", "version", "about", "divides", "inputs", "outputs", "parameters"] {
         assert!(!it[key].is_null(), "--describe has no `{key}`");

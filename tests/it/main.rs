@@ -3,7 +3,7 @@
 mod arrows;
 mod bad_input;
 mod contract;
-mod loop_test;
 mod programs;
 mod same_bytes;
 mod swapped;
+mod whole_loop;

@@ -1,12 +1,11 @@
 //! The programs under test, under their own names, and a place to run them in.
-#![expect(clippy::disallowed_methods, reason = "tests look at files as a user would")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-/// Every program's name.
+/// Every program's name, sorted.
 pub const PROGRAMS: [&str; 11] = [
     "evoq",
     "evoq-benchmark",
@@ -21,17 +20,17 @@ pub const PROGRAMS: [&str; 11] = [
     "evoq-vote",
 ];
 
-/// The folder with all programs, made once a test run.
+/// The folder with all programs: links to the one binary that is all of them.
 fn folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
-        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("programs-{}", std::process::id()));
+        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("programs");
         std::fs::create_dir_all(&folder).unwrap();
         for name in PROGRAMS {
-            let link = folder.join(name);
-            if !link.exists() {
-                std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_evoq-every"), link).unwrap();
-            }
+            // By renaming: another test run may be making the same link, or calling through it.
+            let new = folder.join(format!(".{name}-{}", std::process::id()));
+            std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_all-of-evoq"), &new).unwrap();
+            std::fs::rename(new, folder.join(name)).unwrap();
         }
         folder
     })
@@ -42,15 +41,12 @@ pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
 }
 
-/// The tiny policy that the repository holds.
-pub fn tiny_policy() -> PathBuf {
-    repository().join("workflows/tiny-policy")
-}
-
 /// A command of the program `name`.
 pub fn program(name: &str) -> Command {
     let mut command = Command::new(folder().join(name));
-    command.env_remove("EVOQ_ROOT").env_remove("RAYON_NUM_THREADS");
+    for variable in ["EVOQ_ROOT", "EVOQ_LOG", "EVOQ_CACHE", "RAYON_NUM_THREADS"] {
+        command.env_remove(variable);
+    }
     command
 }
 
@@ -73,6 +69,16 @@ pub fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+/// The line of stderr that says what is wrong; there must be one, and no panic.
+#[track_caller]
+pub fn fault(output: &Output) -> String {
+    let said = said(output);
+    assert!(!said.contains("panicked"), "{said}");
+    let faults: Vec<&str> = said.lines().filter(|line| line.contains("error: ")).collect();
+    assert_eq!(faults.len(), 1, "{said}");
+    faults[0].to_owned()
+}
+
 /// What `output` printed on stdout.
 pub fn printed(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
@@ -88,6 +94,12 @@ pub fn run(workflow: &str, root: &str, sets: &[&str]) -> Command {
     command
 }
 
+/// The answer to `sql` on the latest run at `root`, as CSV.
+#[track_caller]
+pub fn query(root: &str, sql: &str) -> String {
+    printed(&ends_with(program("evoq").args(["sql", "--root", root, "--format", "csv", "-c", sql]), 0))
+}
+
 /// The artifacts' files below the local `root`: names with digests, without the ledger and scratch.
 pub fn parts(root: &Path) -> BTreeMap<String, String> {
     let names = evoq_artifacts::list_files(root).unwrap();
@@ -99,7 +111,7 @@ pub fn parts(root: &Path) -> BTreeMap<String, String> {
     .collect()
 }
 
-/// The Python for the tests that need one: `EVOQ_TEST_PYTHON`, or `python3` where it has `module`. `None` is said loudly.
+/// The Python for the tests that need one: `EVOQ_TEST_PYTHON`, or `python3`, where it has `module`. `None` is said loudly.
 pub fn python(module: &str) -> Option<PathBuf> {
     let python = std::env::var_os("EVOQ_TEST_PYTHON").map_or_else(|| PathBuf::from("python3"), PathBuf::from);
     let has = Command::new(&python).args(["-c", &format!("import {module}")]).output();
@@ -107,7 +119,8 @@ pub fn python(module: &str) -> Option<PathBuf> {
         return Some(python);
     }
     eprintln!(
-        "SKIPPED: {} has no module `{module}`; pip install -r tests/requirements.txt into it, or name another by EVOQ_TEST_PYTHON",
+        "SKIPPED: {} cannot `import {module}`: pip install -r tests/requirements.txt, and name the Python that has it by \
+         EVOQ_TEST_PYTHON",
         python.display()
     );
     None

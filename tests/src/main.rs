@@ -19,7 +19,7 @@ fn main() -> ExitCode {
         "evoq-sft" => evoq_sft::main(),
         "evoq-vote" => evoq_vote::main(),
         _ => {
-            eprintln!("evoq-every: called as `{name}`; link it under the name of one of evoq's programs");
+            eprintln!("all-of-evoq: called as `{name}`; link it under the name of one of evoq's programs");
             ExitCode::from(2)
         }
     }

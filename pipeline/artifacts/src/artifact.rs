@@ -1,10 +1,10 @@
 //! A committed artifact, for reading.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use evoq_schemas::Table;
 
-use crate::files::{make_folder, read_file, write_file};
+use crate::files::{content_digest, write_file};
 use crate::{Error, Location, Manifest, Part, Result};
 
 /// All that one step wrote.
@@ -28,10 +28,15 @@ impl Artifact {
             Err(Error::NotFound { .. }) => return Err(Error::NoArtifact { uri: location.uri().to_owned() }),
             other => other?,
         };
-        let manifest = serde_json::from_slice(&bytes).map_err(|error| Error::Corrupt {
-            uri: place.uri().to_owned(),
-            what: format!("is not a manifest: {error}"),
-        })?;
+        let corrupt = |what: String| Error::Corrupt { uri: place.uri().to_owned(), what };
+        let manifest: Manifest =
+            serde_json::from_slice(&bytes).map_err(|error| corrupt(format!("is not a manifest: {error}")))?;
+        if manifest.evoq != Manifest::LAYOUT {
+            let (found, expected) = (manifest.evoq, Manifest::LAYOUT);
+            let what =
+                format!("has layout {found}; this release reads {expected}: read it with the release that wrote it");
+            return Err(corrupt(what));
+        }
         Ok(Self { manifest, location: location.clone() })
     }
 
@@ -90,7 +95,7 @@ impl Artifact {
         let folder = cache_folder().join("policy").join(self.fingerprint());
         for file in &self.manifest.policy {
             let path = folder.join(&file.name);
-            if !is_cached(&path, &file.digest) {
+            if !content_digest(&path).is_ok_and(|digest| digest == file.digest) {
                 let remote = place.join(&file.name);
                 let bytes = remote.get()?;
                 if blake3::hash(&bytes).to_hex().as_str() != file.digest {
@@ -99,16 +104,11 @@ impl Artifact {
                         what: "does not have the digest that the manifest states; fetch or make it again".to_owned(),
                     });
                 }
-                make_folder(&folder)?;
                 write_file(&path, &bytes)?;
             }
         }
         Ok(folder)
     }
-}
-
-fn is_cached(path: &Path, digest: &str) -> bool {
-    read_file(path).is_ok_and(|bytes| blake3::hash(&bytes).to_hex().as_str() == digest)
 }
 
 /// Where copies of remote policies are kept: `EVOQ_CACHE`, else `~/.cache/evoq`, else the system's temporary folder.

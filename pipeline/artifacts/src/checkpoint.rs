@@ -1,9 +1,18 @@
 //! Checkpoint folders: which files make a policy, and their digest.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::files::{digest_of, list_files};
-use crate::{Error, Result};
+use crate::{Error, Location, Result};
+
+/// The folder on this machine of the checkpoint at `uri`, which is no artifact: a path or `file://…`.
+pub fn folder(uri: &str) -> Result<PathBuf> {
+    let place = Location::open(uri)?;
+    place.local().map(Path::to_path_buf).ok_or_else(|| Error::Corrupt {
+        uri: uri.to_owned(),
+        what: "is neither an artifact nor on this machine; bring the checkpoint folder to this machine".to_owned(),
+    })
+}
 
 /// The files beside the weights that decide what a policy does.
 const FILES: [&str; 11] = [
@@ -47,6 +56,13 @@ pub fn digest(folder: &Path) -> Result<String> {
 mod tests {
     use super::*;
     use crate::write_file;
+
+    #[test]
+    fn a_folder_is_named_by_path_or_uri_and_a_bucket_is_none() {
+        assert_eq!(folder("file:///models/tiny").unwrap(), Path::new("/models/tiny"));
+        assert_eq!(folder("/models/tiny").unwrap(), Path::new("/models/tiny"));
+        assert!(folder("s3://bucket/tiny").unwrap_err().is_bad_input());
+    }
 
     #[test]
     fn the_digest_covers_weights_and_configuration_and_nothing_else() {

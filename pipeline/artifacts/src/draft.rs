@@ -35,7 +35,7 @@ impl Draft {
     /// Starts an artifact at `location`.
     pub fn new(location: &Location, header: Header) -> Self {
         let manifest = Manifest {
-            evoq: 1,
+            evoq: Manifest::LAYOUT,
             stage: header.stage,
             stage_version: header.stage_version,
             fingerprint: header.fingerprint,
@@ -57,13 +57,17 @@ impl Draft {
         self.manifest.tables.insert(table.to_owned(), parts);
     }
 
-    /// Puts the checkpoint folder `folder` as the artifact's policy.
+    /// Puts the checkpoint folder `folder` as the artifact's policy. Where another run has committed meanwhile, its files are
+    /// left as its manifest states them.
     pub fn put_policy(&mut self, folder: &Path) -> Result<()> {
+        let is_committed = self.location.join("manifest.json").exists()?;
         for name in list_files(folder)? {
             let bytes = Bytes::from(read_file(&folder.join(&name))?);
             let digest = blake3::hash(&bytes).to_hex().to_string();
             let size = bytes.len() as u64;
-            self.location.join("policy").join(&name).put(bytes)?;
+            if !is_committed {
+                self.location.join("policy").join(&name).put(bytes)?;
+            }
             self.manifest.policy.push(FileEntry { name, bytes: size, digest });
         }
         Ok(())
@@ -156,6 +160,33 @@ mod tests {
         write(&place, &pairs(3), "f").unwrap();
         assert_eq!(write(&place, &pairs(2), "f").unwrap().rows::<Pair>().unwrap().len(), 3);
         assert!(matches!(write(&place, &pairs(2), "g"), Err(Error::Conflict { .. })));
+    }
+
+    #[test]
+    fn the_policy_of_a_run_that_finished_first_stays_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Location::open(folder.path().join("store").to_str().unwrap()).unwrap();
+        let weights = folder.path().join("checkpoint/model.safetensors");
+        let commit = |bytes: &[u8]| {
+            crate::write_file(&weights, bytes).unwrap();
+            let mut draft = Draft::new(&place, header("f"));
+            draft.put_policy(weights.parent().unwrap()).unwrap();
+            draft.commit().unwrap()
+        };
+        let first = commit(b"first");
+        let second = commit(b"second");
+        assert_eq!(second.manifest, first.manifest);
+        assert_eq!(place.join("policy/model.safetensors").get().unwrap(), "first");
+    }
+
+    #[test]
+    fn a_manifest_of_another_layout_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Location::open(folder.path().to_str().unwrap()).unwrap();
+        let mut manifest = write(&place, &pairs(1), "f").unwrap().manifest;
+        manifest.evoq = 2;
+        place.join("manifest.json").put(Bytes::from(serde_json::to_vec(&manifest).unwrap())).unwrap();
+        assert!(Artifact::at(&place).unwrap_err().to_string().contains("layout 2"));
     }
 
     #[test]

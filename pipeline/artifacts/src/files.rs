@@ -21,12 +21,20 @@ pub fn read_file(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).map_err(|source| error(path, "reading", source))
 }
 
-/// Writes a file, replacing what is there; the folders above it are made.
+/// Writes a file, replacing what is there as a whole: whoever reads or maps the old one keeps it. The folders above it are
+/// made.
 pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     if let Some(folder) = path.parent() {
         make_folder(folder)?;
     }
-    fs::write(path, bytes).map_err(|source| error(path, "writing", source))
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let new = path.with_file_name(format!(".{name}.{}", std::process::id()));
+    let written = fs::write(&new, bytes).and_then(|()| fs::rename(&new, path));
+    written.map_err(|source| {
+        // What is left of it is no use; the first fault is the one to tell.
+        let _ = fs::remove_file(&new);
+        error(path, "writing", source)
+    })
 }
 
 /// Makes a folder and those above it.
@@ -69,24 +77,25 @@ pub fn list_files(folder: &Path) -> Result<Vec<String>> {
 /// The digest of what stands at `path`: of a file's bytes, or of the names and bytes of all files of a folder.
 pub fn content_digest(path: &Path) -> Result<String> {
     let kind = fs::metadata(path).map_err(|source| error(path, "looking", source))?;
-    if kind.is_dir() {
-        digest_of(path, &list_files(path)?)
-    } else {
-        Ok(blake3::hash(&read_file(path)?).to_hex().to_string())
-    }
+    if kind.is_dir() { digest_of(path, &list_files(path)?) } else { Ok(file_digest(path)?.to_hex().to_string()) }
+}
+
+/// The digest of a file, which is not held in memory.
+fn file_digest(path: &Path) -> Result<blake3::Hash> {
+    let mut hasher = blake3::Hasher::new();
+    let file = fs::File::open(path).map_err(|source| error(path, "reading", source))?;
+    hasher.update_reader(file).map_err(|source| error(path, "reading", source))?;
+    Ok(hasher.finalize())
 }
 
 /// The digest of the files `names` of `folder`: names and bytes.
 pub(crate) fn digest_of(folder: &Path, names: &[String]) -> Result<String> {
     let mut all = blake3::Hasher::new();
     for name in names {
-        let path = folder.join(name);
-        let mut hasher = blake3::Hasher::new();
-        let file = fs::File::open(&path).map_err(|source| error(&path, "reading", source))?;
-        hasher.update_reader(file).map_err(|source| error(&path, "reading", source))?;
+        let digest = file_digest(&folder.join(name))?;
         all.update(&(name.len() as u64).to_le_bytes());
         all.update(name.as_bytes());
-        all.update(hasher.finalize().as_bytes());
+        all.update(digest.as_bytes());
     }
     Ok(all.finalize().to_hex().to_string())
 }
@@ -96,4 +105,23 @@ pub fn now_ms() -> u64 {
     std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+
+    #[test]
+    fn a_file_that_is_replaced_stays_whole_for_those_who_read_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/weights");
+        write_file(&path, b"old").unwrap();
+        let mut reader = fs::File::open(&path).unwrap();
+        write_file(&path, b"new").unwrap();
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        assert_eq!((text.as_str(), read_file(&path).unwrap().as_slice()), ("old", b"new".as_slice()));
+        assert_eq!(list_files(folder.path()).unwrap(), ["a/weights"]);
+    }
 }

@@ -26,6 +26,11 @@ pub struct Manifest {
     pub policy: Vec<FileEntry>,
 }
 
+impl Manifest {
+    /// The version of the layout that this release writes and reads.
+    pub(crate) const LAYOUT: u32 = 1;
+}
+
 /// The parts of a table, in the order of their rows.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableParts {

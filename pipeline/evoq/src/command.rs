@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
-use evoq_artifacts::{Location, read_file};
+use evoq_artifacts::{Error as Fault, Location, read_file};
 
 use crate::child;
 use crate::error::{Error, Result};
@@ -96,11 +96,22 @@ impl Cli {
     pub(crate) fn execute(self, called: &Path) -> Result<()> {
         let stages = Stages::new(called);
         match self.order {
-            Order::Plan(args) => show_plan(&args, &stages),
-            Order::Run(args) => run_workflow(&args, &stages),
-            Order::Sql(args) => query(&args),
+            Order::Plan(args) => show_plan(&args, &stages).map_err(|error| of_root(error, &args.root)),
+            Order::Run(args) => run_workflow(&args, &stages).map_err(|error| of_root(error, &args.plan.root)),
+            Order::Sql(args) => query(&args).map_err(|error| of_root(error, &args.root)),
             Order::Stage(arguments) => become_stage(&arguments, &stages),
         }
+    }
+}
+
+/// A failure of the storage below the root is a failure of the root, whatever was being done there.
+fn of_root(error: Error, root: &str) -> Error {
+    let is_below = |uri: &str| Location::open(root).is_ok_and(|place| uri.starts_with(place.uri()));
+    match error {
+        Error::Artifacts(source) if matches!(&source, Fault::Storage { uri, .. } if is_below(uri)) => {
+            Error::Root { root: root.to_owned(), source: Box::new(source) }
+        }
+        error => error,
     }
 }
 

@@ -29,6 +29,16 @@ pub enum Error {
         line: String,
         /// Where its log is.
         log: String,
+        /// 2 where the fault lies in what it was given, else 1.
+        code: u8,
+    },
+    /// The root cannot be read or written.
+    #[error("--root {root} cannot be used: {source}; give a folder or a bucket that can be read and written")]
+    Root {
+        /// The root.
+        root: String,
+        /// What failed.
+        source: Box<evoq_artifacts::Error>,
     },
     /// A program could not be run, or broke the contract.
     #[error("{0}")]
@@ -53,7 +63,8 @@ impl Error {
         match self {
             Self::Workflow(_) | Self::NotText { .. } | Self::BadInput(_) => 2,
             Self::Artifacts(error) if error.is_bad_input() => 2,
-            Self::Artifacts(_) | Self::Step { .. } | Self::Program(_) | Self::Query(_) | Self::Output(_) => 1,
+            Self::Step { code, .. } => *code,
+            Self::Artifacts(_) | Self::Root { .. } | Self::Program(_) | Self::Query(_) | Self::Output(_) => 1,
             Self::Interrupted => 130,
         }
     }

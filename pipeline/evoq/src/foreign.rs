@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use evoq_artifacts::{Artifact, Draft, TableWriter, content_digest, list_files, make_folder, read_file, write_file};
+use evoq_artifacts::{
+    Artifact, Draft, TableWriter, checkpoint, content_digest, list_files, make_folder, read_file, write_file,
+};
 use evoq_schemas::{RowError, Table, conform};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Map, Value as Json, json};
@@ -180,6 +182,13 @@ impl ForeignCall {
         for output in &self.outputs {
             let folder = scratch.join("out").join(output);
             if output == "policy" {
+                let is_whole = checkpoint::files(&folder)
+                    .is_ok_and(|files| files.iter().any(|name| name.ends_with(".safetensors")));
+                if !is_whole {
+                    let message =
+                        "the command wrote no checkpoint (config.json and model*.safetensors) into {out.policy}";
+                    return Err(Error::BadInput(message.to_owned()));
+                }
                 draft.put_policy(&folder)?;
                 continue;
             }
@@ -202,7 +211,7 @@ fn policy_place(uris: &[String]) -> Result<PathBuf> {
     };
     match Artifact::open(uri) {
         Ok(artifact) => Ok(artifact.policy_folder()?),
-        Err(evoq_artifacts::Error::NoArtifact { .. }) => Ok(PathBuf::from(uri)),
+        Err(evoq_artifacts::Error::NoArtifact { .. }) => Ok(checkpoint::folder(uri)?),
         Err(error) => Err(error.into()),
     }
 }
@@ -311,6 +320,34 @@ pub(crate) mod tests {
             placeholders("{in.pairs} {x} {\"a\": 1} --seed={seed}{out.votes}"),
             ["in.pairs", "seed", "out.votes"]
         );
+    }
+
+    #[test]
+    fn a_policy_without_weights_is_no_policy() {
+        let folder = tempfile::tempdir().unwrap();
+        let header = evoq_artifacts::Header {
+            stage: "tune".to_owned(),
+            stage_version: 1,
+            fingerprint: "f".to_owned(),
+            parameters: Map::new(),
+            inputs: BTreeMap::new(),
+        };
+        let mut draft = Draft::new(&place(&folder.path().join("store")), header);
+        let call = ForeignCall {
+            arguments: Vec::new(),
+            parameters: Map::new(),
+            tables: BTreeMap::new(),
+            outputs: vec!["policy".to_owned()],
+            words: BTreeMap::new(),
+            folder: PathBuf::new(),
+        };
+        let scratch = folder.path().join("scratch");
+        call.prepare(&[], &scratch).unwrap();
+        write_file(&scratch.join("out/policy/config.json"), b"{}").unwrap();
+        let told = call.collect(&mut draft, &scratch).unwrap_err();
+        assert!(told.to_string().contains("model*.safetensors"), "{told}");
+        write_file(&scratch.join("out/policy/model.safetensors"), b"").unwrap();
+        call.collect(&mut draft, &scratch).unwrap();
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use evoq_artifacts::{Artifact, Error as Fault, Location, checkpoint};
+use evoq_artifacts::{Artifact, Error as Fault, Location};
 use evoq_schemas::RunStepRow;
 use evoq_stage::{Description, content_parameters, fingerprint, input_fingerprint};
 use serde_json::{Map, Value};
@@ -209,9 +209,6 @@ fn outside(uri: &str, input: &str, checked: &Checked) -> evoq_artifacts::Result<
         }
         Checked::Command { tables } => tables.get(input).is_some_and(|table| table == "policy"),
     };
-    if is_policy && !uri.contains("://") && !PathBuf::from(uri).join("manifest.json").exists() {
-        return checkpoint::digest(uri.as_ref());
-    }
     input_fingerprint(uri, is_policy)
 }
 

@@ -101,21 +101,24 @@ fn make(step: &PlannedStep, logs: &Path, threads: Option<usize>, screen: &Screen
     if child::stopped() && ended.code != Some(0) {
         return Err(Error::Interrupted);
     }
-    let failed = |line: String| Error::Step { step: step.title(), line, log: log.display().to_string() };
+    let failed = |line, code| Error::Step { step: step.title(), line, log: log.display().to_string(), code };
     if ended.code != Some(0) {
-        return Err(failed(line_of(&ended)));
+        return Err(failed(line_of(&ended), if ended.code == Some(2) { 2 } else { 1 }));
     }
     if let Work::Command(call) = &step.work {
-        commit(step, call, scratch.path()).map_err(|error| failed(error.to_string()))?;
+        commit(step, call, scratch.path()).map_err(|error| failed(error.to_string(), error.exit_code()))?;
     }
     match Artifact::at(&step.location) {
         Ok(made) if made.fingerprint() == step.record.fingerprint => Ok(()),
-        Ok(made) => Err(failed(format!(
-            "it wrote an artifact with the fingerprint {}; its plan has {}: the stage counts other parameters or inputs",
-            made.fingerprint(),
-            step.record.fingerprint
-        ))),
-        Err(error) => Err(failed(format!("it ended without an artifact: {error}"))),
+        Ok(made) => {
+            let line = format!(
+                "it wrote an artifact with the fingerprint {}; its plan has {}: the stage counts other parameters or inputs",
+                made.fingerprint(),
+                step.record.fingerprint
+            );
+            Err(failed(line, 1))
+        }
+        Err(error) => Err(failed(format!("it ended without an artifact: {error}"), 1)),
     }
 }
 

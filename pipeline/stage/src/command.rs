@@ -48,6 +48,10 @@ fn found(out: &str, fingerprint: &str) -> anyhow::Result<Option<Artifact>> {
             "--out {out}: another artifact is there (other parameters, inputs or stage); choose an empty place"
         ))),
         Err(evoq_artifacts::Error::NoArtifact { .. }) => Ok(None),
+        Err(error @ evoq_artifacts::Error::Storage { .. }) => {
+            let remedy = "give a folder or a bucket that can be read and written";
+            Err(anyhow::Error::new(error).context(format!("--out {out} cannot be used: {remedy}")))
+        }
         Err(error) => Err(error.into()),
     }
 }
@@ -138,9 +142,12 @@ fn job<S: Stage>(stage: &S, matches: &ArgMatches, out: &str) -> anyhow::Result<(
                 let message = format!("--{}: {} policies were given; expected one", input.name, uris.len());
                 return Err(crate::bad_input(message));
             }
-            (Kind::Table(_), uris) => {
-                let opened: Result<Vec<Artifact>, _> = uris.iter().map(|uri| Artifact::open(uri)).collect();
-                tables.insert(input.name, opened?);
+            (Kind::Table(table), uris) => {
+                let opened: Vec<Artifact> = uris.iter().map(|uri| Artifact::open(uri)).collect::<Result<_, _>>()?;
+                for artifact in &opened {
+                    artifact.table_parts(table).with_context(|| format!("--{}", input.name))?;
+                }
+                tables.insert(input.name, opened);
             }
         }
     }

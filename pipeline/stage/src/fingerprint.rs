@@ -44,7 +44,7 @@ pub fn content_parameters(description: &Description, values: &Map<String, Value>
 pub fn input_fingerprint(uri: &str, is_policy: bool) -> Result<String> {
     match Artifact::open(uri) {
         Ok(artifact) => Ok(artifact.manifest.fingerprint),
-        Err(Error::NoArtifact { .. }) if is_policy => checkpoint::digest(Path::new(uri)),
+        Err(Error::NoArtifact { .. }) if is_policy => checkpoint::digest(&checkpoint::folder(uri)?),
         Err(error) => Err(error),
     }
 }

@@ -59,7 +59,7 @@ impl Job {
         let uri = self.policies.get(input).ok_or_else(|| bad_input(format!("--{input} was not given")))?;
         let folder = match Artifact::open(uri) {
             Ok(artifact) => artifact.policy_folder()?,
-            Err(Error::NoArtifact { .. }) => PathBuf::from(uri),
+            Err(Error::NoArtifact { .. }) => checkpoint::folder(uri)?,
             Err(error) => return Err(error.into()),
         };
         let digest = checkpoint::digest(&folder)?;

@@ -9,6 +9,7 @@ mod fault;
 mod fingerprint;
 mod job;
 mod progress;
+pub mod range;
 mod source;
 
 use std::ffi::OsString;

@@ -10,6 +10,7 @@ mod words;
 use std::process::ExitCode;
 
 use evoq_schemas::{Demonstration, Image, Table};
+use evoq_stage::range::{at_least_0, positive, share};
 use evoq_stage::{Input, Job, Kind, Output, Stage, bad_input};
 
 use pool::Pool;
@@ -28,7 +29,7 @@ struct Args {
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=6))]
     variants: u32,
     /// Share of the originals whose variants are all of one distortion type; the others' are of mixed types.
-    #[arg(long, value_name = "SHARE", default_value_t = 0.4, value_parser = share)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.4, value_parser = share::<f64>)]
     one_type: f64,
     /// Comparisons in a step: half of them of variants of one original, half across originals, severities always different.
     #[arg(long, value_name = "N", default_value_t = 42)]
@@ -37,14 +38,14 @@ struct Args {
     #[arg(long, value_name = "N", default_value_t = 2)]
     scores: u32,
     /// The weight of a rating in the loss, over 0; a comparison weighs 1.
-    #[arg(long, value_name = "W", default_value_t = 0.15, value_parser = weight)]
+    #[arg(long, value_name = "W", default_value_t = 0.15, value_parser = positive::<f32>)]
     score_weight: f32,
     /// Share of the ratings that are uniform in 1 to 5, whatever the picture. At 0 the start already scores as well as it
     /// compares, and nothing is left to evolve.
-    #[arg(long, value_name = "SHARE", default_value_t = 0.8, value_parser = share)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.8, value_parser = share::<f64>)]
     uniform: f64,
     /// Standard deviation of the other ratings about 4.6 - 0.65 x severity.
-    #[arg(long, value_name = "SD", default_value_t = 0.8, value_parser = deviation)]
+    #[arg(long, value_name = "SD", default_value_t = 0.8, value_parser = at_least_0::<f64>)]
     noise: f64,
     /// The seed of all draws.
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -113,20 +114,6 @@ impl Args {
         }
         Ok(())
     }
-}
-
-fn share(text: &str) -> Result<f64, String> {
-    text.parse().ok().filter(|it| (0.0..=1.0).contains(it)).ok_or_else(|| "expected a number from 0 to 1".to_owned())
-}
-
-fn deviation(text: &str) -> Result<f64, String> {
-    let number: Option<f64> = text.parse().ok();
-    number.filter(|it| it.is_finite() && *it >= 0.0).ok_or_else(|| "expected a number of at least 0".to_owned())
-}
-
-fn weight(text: &str) -> Result<f32, String> {
-    let number: Option<f32> = text.parse().ok();
-    number.filter(|it| it.is_finite() && *it > 0.0).ok_or_else(|| "expected a number over 0".to_owned())
 }
 
 /// Runs the stage on this process's arguments.

@@ -20,6 +20,7 @@ use evoq_policy::optimizer::{AdamW, Hyper, Schedule};
 use evoq_policy::sample::Sampling;
 use evoq_policy::{Policy, Question, Reasoning, Task};
 use evoq_schemas::{Label, Rollout, Update};
+use evoq_stage::range::{at_least_0, count, positive};
 use evoq_stage::{Input, Job, Kind, Output, Stage, bad_input};
 use serde::Serialize;
 
@@ -31,40 +32,40 @@ use crate::update::Trainer;
 #[serde(rename_all = "kebab-case")]
 pub struct Args {
     /// K: completions of each picture (P)
-    #[arg(long, default_value_t = 32)]
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(2..))]
     pub samples: u16,
     /// Labelled pairs an update (P: 4 a device on 8 devices)
-    #[arg(long, default_value_t = 32)]
+    #[arg(long, default_value_t = 32, value_parser = count)]
     pub pairs_per_update: usize,
     /// Peak learning rate, falling in a straight line to 0 (P; for 7B: a policy of a million weights needs about 3e-4)
-    #[arg(long, default_value_t = 3e-7)]
+    #[arg(long, default_value_t = 3e-7, value_parser = at_least_0::<f64>)]
     pub learning_rate: f64,
     /// AdamW's decoupled weight decay (H)
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, value_parser = at_least_0::<f64>)]
     pub weight_decay: f64,
     /// Largest norm of the gradient (H)
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, value_parser = positive::<f64>)]
     pub clip: f64,
     /// β: weight of the divergence from the reference policy (P)
-    #[arg(long, default_value_t = 0.05)]
+    #[arg(long, default_value_t = 0.05, value_parser = at_least_0::<f64>)]
     pub beta: f64,
     /// ε: how far the ratio may leave 1 (T)
-    #[arg(long, default_value_t = 0.2)]
+    #[arg(long, default_value_t = 0.2, value_parser = positive::<f64>)]
     pub epsilon: f64,
     /// γ: added to the variance in Eq. 2 (V)
-    #[arg(long, default_value_t = 1e-6)]
+    #[arg(long, default_value_t = 1e-6, value_parser = positive::<f64>)]
     pub gamma: f64,
     /// Added inside each root of Eq. 3 (P: 0; V: 1e-6)
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, value_parser = at_least_0::<f64>)]
     pub root_epsilon: f64,
     /// Whether the prompt ends in the reasoning suffix (P)
     #[arg(long, value_enum, default_value = "on")]
     pub reasoning: Reasoning,
     /// Temperature of the completions (O)
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, value_parser = positive::<f64>)]
     pub temperature: f64,
     /// Longest completion in tokens (O)
-    #[arg(long, default_value_t = 512)]
+    #[arg(long, default_value_t = 512, value_parser = count)]
     pub max_tokens: usize,
     /// Seed of the order of pairs and of the completions
     #[arg(long, default_value_t = 1)]
@@ -98,12 +99,6 @@ impl Stage for Args {
     ];
 
     fn run(&self, job: &mut Job) -> anyhow::Result<()> {
-        if self.samples < 2 || self.pairs_per_update == 0 {
-            return Err(bad_input(format!(
-                "--samples {} --pairs-per-update {}: expected at least 2 completions and 1 pair",
-                self.samples, self.pairs_per_update
-            )));
-        }
         let labels: Vec<Label> = job.rows("labels")?;
         let pictures = Pictures::open(job.artifacts("images"))?;
         let batches = batches(&labels, self.pairs_per_update, self.seed);

@@ -10,6 +10,7 @@ use evoq_policy::sample::{Completion, Sampling};
 use evoq_policy::{Policy, Question, Reasoning, Task, parse_score};
 use evoq_schemas::draws::key;
 use evoq_schemas::{Decoding, ImageId, Score, ScoreMethod};
+use evoq_stage::range::{count, positive};
 use evoq_stage::{Input, Job, Kind, Output, Stage, bad_input};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -28,10 +29,10 @@ pub struct Args {
     #[arg(long, value_enum, default_value = "on")]
     pub reasoning: Reasoning,
     /// Temperature of the sampled replies (O)
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, value_parser = positive::<f64>)]
     pub temperature: f64,
     /// Longest reply in tokens (O)
-    #[arg(long, default_value_t = 512)]
+    #[arg(long, default_value_t = 512, value_parser = count)]
     pub max_tokens: usize,
     /// Seed of the sampled replies
     #[arg(long, default_value_t = 1)]

@@ -100,6 +100,13 @@ pub(crate) fn reply_steps(policy: &Policy, rows: &[Demonstration]) -> anyhow::Re
             DemonstrationPrompt::Compare => Task::Compare,
             DemonstrationPrompt::Score => Task::Score,
         };
+        if row.weight <= 0.0 {
+            let message = format!(
+                "--demonstrations: `{}` has the weight {}; expected a number over 0, or the row left out",
+                row.demonstration_id, row.weight
+            );
+            return Err(bad_input(message));
+        }
         step.examples.push(Example { task, pictures, reply, weight: row.weight });
     }
     if steps.is_empty() {

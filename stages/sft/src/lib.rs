@@ -16,6 +16,7 @@ use evoq_pictures::Pictures;
 use evoq_policy::optimizer::{AdamW, Hyper, Schedule};
 use evoq_policy::{Pixels, Policy, Reasoning};
 use evoq_schemas::{Demonstration, ImageId, Update};
+use evoq_stage::range::{at_least_0, count, positive};
 use evoq_stage::{Input, Job, Kind, Output, Stage, bad_input};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -57,19 +58,19 @@ pub struct Args {
     #[arg(long, value_enum, default_value = "reply")]
     pub objective: Objective,
     /// Weight of the throw-away probe's loss beside the replies'; 0 for none
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, value_parser = at_least_0::<f64>)]
     pub probe: f64,
     /// Weight of the answer's tokens (inside the last box) in the loss of a reply, where the others weigh 1
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, value_parser = positive::<f32>)]
     pub answer_weight: f32,
     /// Optimizer steps of the probe objective; with replies the demonstrations' own steps count
-    #[arg(long, default_value_t = 400)]
+    #[arg(long, default_value_t = 400, value_parser = count)]
     pub steps: usize,
     /// Pictures a step of the probe objective
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 64, value_parser = count)]
     pub pictures: usize,
     /// Peak learning rate
-    #[arg(long, default_value_t = 1.5e-3)]
+    #[arg(long, default_value_t = 1.5e-3, value_parser = at_least_0::<f64>)]
     pub learning_rate: f64,
     /// How the learning rate changes
     #[arg(long, value_enum, default_value = "cosine")]
@@ -78,13 +79,13 @@ pub struct Args {
     #[arg(long, default_value_t = 30)]
     pub warmup: usize,
     /// AdamW's beta2
-    #[arg(long, default_value_t = 0.98)]
+    #[arg(long, default_value_t = 0.98, value_parser = below_1)]
     pub beta2: f64,
     /// AdamW's decoupled weight decay
-    #[arg(long, default_value_t = 0.01)]
+    #[arg(long, default_value_t = 0.01, value_parser = at_least_0::<f64>)]
     pub weight_decay: f64,
     /// Largest norm of the gradient
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, value_parser = positive::<f64>)]
     pub clip: f64,
     /// Whether the prompts end in the reasoning suffix
     #[arg(long, value_enum, default_value = "on")]
@@ -104,7 +105,7 @@ impl Stage for Args {
             name: "demonstrations",
             kind: Kind::Table("demonstrations"),
             required: true,
-            help: "The examples, in the order of learning",
+            help: "The examples, in the order of learning; those in a row whose ids agree up to the first `-` make one step",
         },
         Input {
             name: "images",
@@ -149,6 +150,9 @@ impl Args {
         steps: &[Step],
     ) -> anyhow::Result<Vec<Update>> {
         let probe_weight = if self.objective == Objective::Probe { 1.0 } else { self.probe };
+        if probe_weight > 0.0 && flaws.pictures().is_empty() {
+            return Err(bad_input("--images: no picture has a known distortion; the probe has nothing to learn from"));
+        }
         let heads = (probe_weight > 0.0)
             .then(|| FlawProbe::new(flaws, policy.config.text.hidden_size, self.seed))
             .transpose()?;
@@ -207,6 +211,10 @@ impl Args {
         }
         Ok(updates)
     }
+}
+
+fn below_1(text: &str) -> Result<f64, String> {
+    at_least_0(text).ok().filter(|it| *it < 1.0).ok_or_else(|| "expected a number from 0 to under 1".to_owned())
 }
 
 /// The pictures `ids` as the policy sees them, in order.

@@ -16,6 +16,7 @@ use evoq_policy::sample::{Completion, Finish, Sampling};
 use evoq_policy::{Policy, Question, Reasoning, Side, Task, parse_comparison};
 use evoq_schemas::draws::key;
 use evoq_schemas::{ImageId, Outcome, Pair, Presented, Vote};
+use evoq_stage::range::{count, positive, share};
 use evoq_stage::{Input, Job, Kind, Output, Stage, bad_input};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -37,22 +38,22 @@ pub struct Args {
     #[arg(long, value_enum, default_value = "per-vote")]
     pub order: Order,
     /// Fail when fewer than this share of the votes is valid (O)
-    #[arg(long, default_value_t = 0.5)]
+    #[arg(long, default_value_t = 0.5, value_parser = share::<f64>)]
     pub min_valid_rate: f64,
     /// Whether the prompt ends in the reasoning suffix (P)
     #[arg(long, value_enum, default_value = "on")]
     pub reasoning: Reasoning,
     /// Temperature of the replies (O)
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, value_parser = positive::<f64>)]
     pub temperature: f64,
     /// Keep the fewest most likely tokens whose probabilities reach this sum; 1 keeps all (O)
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, value_parser = top_p)]
     pub top_p: f64,
     /// Keep this many most likely tokens [default: all] (O)
-    #[arg(long)]
+    #[arg(long, value_parser = count)]
     pub top_k: Option<usize>,
     /// Longest reply in tokens (O)
-    #[arg(long, default_value_t = 512)]
+    #[arg(long, default_value_t = 512, value_parser = count)]
     pub max_tokens: usize,
     /// Seed of the order and of the replies
     #[arg(long, default_value_t = 1)]
@@ -76,9 +77,6 @@ impl Stage for Args {
     const OUTPUTS: &'static [Output] = &[Output { name: "votes", kind: Kind::Table("votes") }];
 
     fn run(&self, job: &mut Job) -> anyhow::Result<()> {
-        if !(0.0..=1.0).contains(&self.min_valid_rate) {
-            return Err(bad_input(format!("--min-valid-rate {}: expected a share, 0 to 1", self.min_valid_rate)));
-        }
         let pairs: Vec<Pair> = job.rows("pairs")?;
         if pairs.is_empty() {
             return Err(bad_input("--pairs: the table has no rows; there is nothing to ask about"));
@@ -133,6 +131,10 @@ impl Stage for Args {
         }
         job.close(writer)
     }
+}
+
+fn top_p(text: &str) -> Result<f64, String> {
+    share(text).ok().filter(|it| *it > 0.0).ok_or_else(|| "expected a number over 0 and up to 1".to_owned())
 }
 
 /// What stays the same from pair to pair.

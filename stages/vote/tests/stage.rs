@@ -155,7 +155,9 @@ fn bad_input_is_refused_by_name() {
     for (inputs, more, named) in [
         ([few, pairs.clone()], &[][..], "set/2.png"),
         ([images.clone(), none], &[], "--pairs"),
-        ([images, pairs], &["--min-valid-rate", "1.5"], "--min-valid-rate"),
+        ([images.clone(), images.clone()], &[], "--pairs: "),
+        ([images.clone(), pairs.clone()], &["--min-valid-rate", "1.5"], "--min-valid-rate"),
+        ([images, pairs], &["--temperature", "NaN"], "--temperature"),
     ] {
         let output = ask(&inputs, &out, "6", more);
         let text = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -1,4 +1,5 @@
-//! The policy against reference values of `transformers` and torch, made by the scripts in `tests/fixtures`.
+//! The policy against reference values of `transformers` and torch, made by the scripts in `tests/fixtures`, and against
+//! another implementation in Rust.
 
 #![expect(
     clippy::disallowed_methods,
@@ -10,4 +11,5 @@ mod fixture;
 mod gradients;
 mod layouts;
 mod parity;
+mod peer;
 mod text;
