@@ -1,8 +1,7 @@
-//! A checkpoint folder on disk: which of its files make the policy what it is, their digest, how its JSON files are
-//! read, and how a whole folder is written. What each file means is in the module of its reader.
+//! A checkpoint folder on disk: which of its files hold the weights, how its JSON files are read, and how a whole folder
+//! is written. What each file means is in the module of its reader.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
@@ -18,59 +17,6 @@ use crate::weights::Weights;
 pub const WEIGHTS: &str = "model.safetensors";
 /// Which shard holds which tensor, when the weights are in several files.
 pub const WEIGHTS_INDEX: &str = "model.safetensors.index.json";
-
-/// Files beside the weights that change what a policy computes; each may be absent.
-const SMALL_FILES: [&str; 13] = [
-    "added_tokens.json",
-    "chat_template.jinja",
-    "chat_template.json",
-    "config.json",
-    "generation_config.json",
-    "merges.txt",
-    "preprocessor_config.json",
-    "processor_config.json",
-    "special_tokens_map.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "video_preprocessor_config.json",
-    "vocab.json",
-];
-
-/// The files of `folder` that make the policy what it is, sorted by name: configuration, generation configuration,
-/// tokenizer, chat template, processor, weights and their index. A README, an optimizer's state and whatever else
-/// lies there are left out.
-///
-/// # Errors
-/// No weights in the folder, or an index that names a shard that is not there.
-pub fn files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut files: BTreeSet<PathBuf> =
-        SMALL_FILES.iter().map(|name| folder.join(name)).filter(|path| path.is_file()).collect();
-    files.extend(weight_files(folder)?);
-    let index = folder.join(WEIGHTS_INDEX);
-    if !folder.join(WEIGHTS).is_file() && index.is_file() {
-        files.insert(index);
-    }
-    Ok(files.into_iter().collect())
-}
-
-/// blake3 (64 hex digits) over names and contents of [`files`], in that order: two folders with one digest hold the
-/// same policy.
-///
-/// # Errors
-/// As [`files`]; a file that cannot be read.
-pub fn digest(folder: &Path) -> Result<String> {
-    let mut whole = blake3::Hasher::new();
-    for path in files(folder)? {
-        let mut content = blake3::Hasher::new();
-        File::open(&path)
-            .and_then(|file| content.update_reader(file).map(drop))
-            .map_err(|source| Error::Io { path: path.clone(), source })?;
-        let name = path.file_name().unwrap_or_default().as_encoded_bytes();
-        whole.update(&(name.len() as u64).to_le_bytes()).update(name);
-        whole.update(content.finalize().as_bytes());
-    }
-    Ok(whole.finalize().to_hex().to_string())
-}
 
 /// The weight files of `folder`, sorted by name: the one file where there is one (as `transformers` prefers it), else
 /// the shards that the index names.
@@ -274,28 +220,8 @@ mod tests {
     }
 
     fn names(folder: &Path) -> Vec<String> {
-        files(folder).unwrap().iter().map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect()
-    }
-
-    #[test]
-    fn a_readme_is_not_part_of_the_policy() {
-        let folder = folder();
-        let before = digest(folder.path()).unwrap();
-        std::fs::write(folder.path().join("README.md"), "other").unwrap();
-        std::fs::write(folder.path().join("optimizer.safetensors"), "moments").unwrap();
-        assert_eq!(digest(folder.path()).unwrap(), before);
-        assert_eq!(names(folder.path()), ["config.json", WEIGHTS]);
-    }
-
-    #[test]
-    fn every_content_and_every_name_counts_in_the_digest() {
-        let folder = folder();
-        let before = digest(folder.path()).unwrap();
-        std::fs::write(folder.path().join("config.json"), "{ }").unwrap();
-        let edited = digest(folder.path()).unwrap();
-        std::fs::rename(folder.path().join("config.json"), folder.path().join("vocab.json")).unwrap();
-        let renamed = digest(folder.path()).unwrap();
-        assert!(before != edited && edited != renamed && renamed != before);
+        let files = weight_files(folder).unwrap();
+        files.iter().map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect()
     }
 
     #[test]
@@ -309,7 +235,7 @@ mod tests {
         {
             std::fs::write(folder.path().join(name), content).unwrap();
         }
-        assert_eq!(names(folder.path()), ["config.json", "model-1.safetensors", "model-2.safetensors", WEIGHTS_INDEX]);
+        assert_eq!(names(folder.path()), ["model-1.safetensors", "model-2.safetensors"]);
     }
 
     #[test]
@@ -318,14 +244,14 @@ mod tests {
         std::fs::remove_file(folder.path().join(WEIGHTS)).unwrap();
         let index = r#"{"weight_map": {"a": "../model.safetensors"}}"#;
         std::fs::write(folder.path().join(WEIGHTS_INDEX), index).unwrap();
-        let message = files(folder.path()).unwrap_err().to_string();
+        let message = weight_files(folder.path()).unwrap_err().to_string();
         assert!(message.contains("weight_map.a") && message.contains("../model.safetensors"), "{message}");
     }
 
     #[test]
     fn a_folder_without_weights_is_named() {
         let folder = tempfile::tempdir().unwrap();
-        let message = digest(folder.path()).unwrap_err().to_string();
+        let message = weight_files(folder.path()).unwrap_err().to_string();
         assert!(message.contains(&folder.path().display().to_string()) && message.contains(WEIGHTS), "{message}");
     }
 }
