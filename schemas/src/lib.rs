@@ -18,6 +18,7 @@ mod ratings;
 mod rejects;
 mod rollouts;
 mod scores;
+mod targets;
 mod updates;
 mod votes;
 
@@ -35,5 +36,6 @@ pub use rejects::Reject;
 pub use rollouts::{Partner, Rollout};
 pub use scores::{Decoding, Score, ScoreMethod};
 pub use table::{RowError, Table, TableInfo, conform, tables};
+pub use targets::Target;
 pub use updates::Update;
 pub use votes::{Finish, Outcome, Presented, Vote};

@@ -186,7 +186,7 @@ fn info<T: Table>() -> TableInfo {
     TableInfo { name: T::NAME, about: T::ABOUT, version: T::VERSION, schema: T::schema, conform: conform::<T> }
 }
 
-/// Every table that a stage writes, in the order of the flow.
+/// Every table that a stage may write, in the order of the flow.
 pub fn tables() -> Vec<TableInfo> {
     vec![
         info::<crate::Image>(),
@@ -195,6 +195,7 @@ pub fn tables() -> Vec<TableInfo> {
         info::<crate::Pair>(),
         info::<crate::Vote>(),
         info::<crate::Label>(),
+        info::<crate::Target>(),
         info::<crate::Demonstration>(),
         info::<crate::Rollout>(),
         info::<crate::Update>(),
@@ -215,4 +216,34 @@ pub(crate) fn within(column: &str, value: f64, low: f64, high: f64) -> Result<()
 /// Checks that `value` is a finite number.
 pub(crate) fn finite(column: &str, value: f64) -> Result<(), String> {
     if value.is_finite() { Ok(()) } else { Err(format!("column `{column}` is {value}; expected a finite number")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Target;
+
+    fn target(pseudo_mos: Option<f64>, valid: u32) -> Target {
+        Target { image_id: "set/a.png".into(), pseudo_mos, valid, invalid: 1 }
+    }
+
+    #[test]
+    fn rows_come_back_from_a_batch_and_a_bad_one_is_named_with_its_row() {
+        let rows = [target(Some(3.5), 2), target(None, 0)];
+        assert_eq!(Target::rows(&Target::batch(&rows)).unwrap(), rows);
+        let error = Target::rows(&Target::batch(&[target(Some(3.5), 2), target(Some(5.5), 2)])).unwrap_err();
+        assert!(matches!(&error, RowError::Value { row: 1, what, .. } if what.contains("pseudo_mos")), "{error}");
+    }
+
+    #[test]
+    fn every_table_has_a_name_of_its_own_and_says_what_its_columns_mean() {
+        let tables = tables();
+        let names: std::collections::BTreeSet<_> = tables.iter().map(|it| it.name).collect();
+        assert_eq!(names.len(), tables.len());
+        for table in tables {
+            for field in (table.schema)().fields() {
+                assert!(!field.metadata()["evoq.about"].is_empty(), "{}.{}", table.name, field.name());
+            }
+        }
+    }
 }
