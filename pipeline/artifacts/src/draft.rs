@@ -7,7 +7,7 @@ use bytes::Bytes;
 use evoq_schemas::Table;
 
 use crate::files::{list_files, read_file};
-use crate::{Artifact, Created, Error, FileEntry, Location, Manifest, Result, TableParts, TableWriter};
+use crate::{Artifact, Created, Error, FileEntry, Location, Manifest, Receipt, Result, TableParts, TableWriter};
 
 /// What a step is, before it has written anything.
 #[derive(Debug, Clone)]
@@ -25,7 +25,7 @@ pub struct Header {
 }
 
 /// An artifact in the making.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Draft {
     location: Location,
     manifest: Manifest,
@@ -47,14 +47,44 @@ impl Draft {
         Self { location: location.clone(), manifest }
     }
 
+    /// Where the artifact is made.
+    pub fn location(&self) -> &Location {
+        &self.location
+    }
+
+    /// The step's fingerprint.
+    pub fn fingerprint(&self) -> &str {
+        &self.manifest.fingerprint
+    }
+
+    /// The stage and its version, as files record them.
+    pub(crate) fn stage(&self) -> String {
+        format!("{} {}", self.manifest.stage, self.manifest.stage_version)
+    }
+
     /// A writer of the table `T`.
     pub fn table<T: Table>(&self) -> TableWriter<T> {
-        TableWriter::new(&self.location, &format!("{} {}", self.manifest.stage, self.manifest.stage_version))
+        TableWriter::new(&self.location, &self.stage())
     }
 
     /// Adds the parts of a table that has been written.
     pub fn add(&mut self, table: &str, parts: TableParts) {
         self.manifest.tables.insert(table.to_owned(), parts);
+    }
+
+    /// Adds what the units of `receipts`, which are in their order, wrote of the table `T`.
+    pub fn add_units<T: Table>(&mut self, receipts: &[Receipt]) -> Result<()> {
+        let shares = receipts.iter().filter_map(|receipt| receipt.tables.get(T::NAME));
+        let mut table = TableParts::default();
+        for share in shares {
+            table.rows += share.rows;
+            table.parts.extend_from_slice(&share.parts);
+        }
+        if table.parts.is_empty() {
+            table = self.table::<T>().finish()?;
+        }
+        self.add(T::NAME, table);
+        Ok(())
     }
 
     /// Puts the checkpoint folder `folder` as the artifact's policy. Where another run has committed meanwhile, its files are
@@ -91,11 +121,11 @@ impl Draft {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use evoq_schemas::{Design, Image, ImageId, Pair, PairId, Picture};
 
-    fn header(fingerprint: &str) -> Header {
+    pub(crate) fn header(fingerprint: &str) -> Header {
         Header {
             stage: "pair".to_owned(),
             stage_version: 1,

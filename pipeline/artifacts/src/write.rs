@@ -27,6 +27,9 @@ const PART_BYTES: usize = 64 << 20;
 pub struct TableWriter<T> {
     prefix: Location,
     stage: String,
+    /// What the names of the parts begin with, before their number.
+    unit: String,
+    metadata: Vec<KeyValue>,
     rows: Vec<T>,
     batch: usize,
     open: Option<(ArrowWriter<Vec<u8>>, u64)>,
@@ -41,12 +44,25 @@ impl<T: Table> TableWriter<T> {
         Self {
             prefix: prefix.clone(),
             stage: stage.to_owned(),
+            unit: String::new(),
+            metadata: Vec::new(),
             rows: Vec::new(),
             batch,
             open: None,
             parts: TableParts::default(),
             table: PhantomData,
         }
+    }
+
+    /// The same writer for the rows of one unit of work: its parts sort by unit, then by row.
+    pub(crate) fn of_unit(mut self, unit: u32) -> Self {
+        self.unit = format!("{unit:05}.");
+        self
+    }
+
+    /// Records `key` in the metadata of the files that are begun from now on.
+    pub fn metadata(&mut self, key: &str, value: impl Into<String>) {
+        self.metadata.push(KeyValue::new(key.to_owned(), value.into()));
     }
 
     /// Appends a row.
@@ -78,7 +94,7 @@ impl<T: Table> TableWriter<T> {
         let (mut writer, rows) = if let Some(open) = self.open.take() {
             open
         } else {
-            let properties = properties::<T>(&self.stage);
+            let properties = properties::<T>(&self.stage, &self.metadata);
             (ArrowWriter::try_new(Vec::new(), T::schema(), Some(properties)).map_err(&fault)?, 0)
         };
         writer.write(&batch).map_err(&fault)?;
@@ -95,7 +111,7 @@ impl<T: Table> TableWriter<T> {
         let Some((writer, rows)) = self.open.take() else { return Ok(()) };
         let bytes = Bytes::from(writer.into_inner().map_err(self.fault())?);
         let digest = blake3::hash(&bytes).to_hex().to_string();
-        let name = format!("{}/part-{:05}-{}.parquet", T::NAME, self.parts.parts.len(), &digest[..16]);
+        let name = format!("{}/part-{}{:05}-{}.parquet", T::NAME, self.unit, self.parts.parts.len(), &digest[..16]);
         let size = bytes.len() as u64;
         // The name carries the digest: putting it twice is harmless.
         self.prefix.join(&name).put(bytes)?;
@@ -115,12 +131,13 @@ fn holds_pictures<T: Table>() -> bool {
     T::NAME == evoq_schemas::Image::NAME
 }
 
-fn properties<T: Table>(stage: &str) -> WriterProperties {
+fn properties<T: Table>(stage: &str, more: &[KeyValue]) -> WriterProperties {
     let mut metadata = vec![
         KeyValue::new("evoq.table".to_owned(), T::NAME.to_owned()),
         KeyValue::new("evoq.schema_version".to_owned(), T::VERSION.to_string()),
         KeyValue::new("evoq.stage".to_owned(), stage.to_owned()),
     ];
+    metadata.extend_from_slice(more);
     let mut builder = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_max_row_group_row_count(Some(ROW_GROUP));

@@ -12,6 +12,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::describe::parameters;
 use crate::job::STOP;
+use crate::units::Shard;
 use crate::{Job, Kind, Stage, content_parameters, describe, fingerprint, input_fingerprint};
 
 /// Parses, describes or runs.
@@ -35,7 +36,18 @@ pub(crate) fn run<S: Stage>(arguments: impl IntoIterator<Item = OsString>) -> an
     }
     stage.run(&mut job)?;
     job.check()?;
+    if job.unfinished {
+        // Another shard may have committed since the receipts were looked for.
+        if let Some(artifact) = found(out, &fingerprint)? {
+            tracing::info!("{} {}", artifact.location().uri(), rows(&artifact));
+        } else {
+            tracing::info!("this shard is done; the last of the other shards commits {out}");
+        }
+        return Ok(());
+    }
+    let receipts = job.divided.then(|| job.draft.clone());
     let artifact = job.draft.commit()?;
+    receipts.map_or(Ok(()), |draft| draft.remove_receipts(false))?;
     tracing::info!("{} {}", artifact.location().uri(), rows(&artifact));
     Ok(())
 }
@@ -61,6 +73,13 @@ fn rows(artifact: &Artifact) -> String {
     tables.map(|(name, table)| format!("{name}: {} rows", table.rows)).collect::<Vec<_>>().join(", ")
 }
 
+/// The contract's flag for stages whose work divides.
+fn shard() -> Arg {
+    Arg::new("shard").long("shard").value_name("i/n").value_parser(|text: &str| text.parse::<Shard>()).help(
+        "Do only the i-th of n shares of the work, i from 0; the process that finds all shares done commits [default: all]",
+    )
+}
+
 fn command<S: Stage>(runs: bool) -> Command {
     let mut command = Command::new(format!("evoq-{}", S::NAME));
     for input in S::INPUTS {
@@ -82,6 +101,7 @@ fn command<S: Stage>(runs: bool) -> Command {
             contract(Arg::new("describe").long("describe").action(ArgAction::SetTrue))
                 .help("Print what this stage reads, writes and takes, as JSON, and end"),
         )
+        .args(S::DIVIDES.then(|| contract(shard())))
         .arg(
             contract(Arg::new("threads").long("threads").value_name("N").value_parser(clap::value_parser!(usize)))
                 .help("Threads to use [default: all cores]; the output does not depend on it"),
@@ -161,5 +181,14 @@ fn job<S: Stage>(stage: &S, matches: &ArgMatches, out: &str) -> anyhow::Result<(
         parameters,
         inputs,
     };
-    Ok((Job { tables, policies, draft: Draft::new(&Location::open(out)?, header) }, fingerprint))
+    let shard = if S::DIVIDES { matches.get_one("shard").copied() } else { None };
+    let job = Job {
+        tables,
+        policies,
+        draft: Draft::new(&Location::open(out)?, header),
+        shard: shard.unwrap_or(Shard::ALL),
+        unfinished: false,
+        divided: false,
+    };
+    Ok((job, fingerprint))
 }

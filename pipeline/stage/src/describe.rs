@@ -136,7 +136,7 @@ pub fn describe<S: Stage>(stage: Option<&S>) -> serde_json::Result<Description> 
         stage: S::NAME.to_owned(),
         version: S::VERSION,
         about: S::ABOUT.to_owned(),
-        divides: false,
+        divides: S::DIVIDES,
         inputs: inputs.collect(),
         outputs: outputs.collect(),
         parameters,

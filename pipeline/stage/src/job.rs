@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use evoq_artifacts::{Artifact, Draft, Error, TableWriter, checkpoint};
 use evoq_schemas::Table;
 
+use crate::units::Shard;
 use crate::{Interrupted, Progress, bad_input};
 
 /// Set by the first Ctrl-C.
@@ -27,6 +28,12 @@ pub struct Job {
     pub(crate) tables: BTreeMap<&'static str, Vec<Artifact>>,
     pub(crate) policies: BTreeMap<&'static str, String>,
     pub(crate) draft: Draft,
+    /// Which units this process does.
+    pub(crate) shard: Shard,
+    /// Whether units are left to other shards, so that there is nothing to commit yet.
+    pub(crate) unfinished: bool,
+    /// Whether there are receipts, which are of no use once the artifact is committed.
+    pub(crate) divided: bool,
 }
 
 impl Job {

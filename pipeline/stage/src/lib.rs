@@ -7,10 +7,12 @@ mod command;
 mod describe;
 mod fault;
 mod fingerprint;
+mod in_order;
 mod job;
 mod progress;
 pub mod range;
 mod source;
+mod units;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -18,9 +20,11 @@ use std::process::ExitCode;
 pub use describe::{Description, InputDescription, OutputDescription, ParameterDescription, describe};
 pub use fault::{BadInput, Interrupted, bad_input};
 pub use fingerprint::{content_parameters, fingerprint, input_fingerprint};
+pub use in_order::in_order;
 pub use job::{Job, PolicyInput};
 pub use progress::Progress;
 pub use source::Source;
+pub use units::{UnitEnd, Units};
 
 /// What an input or an output is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +68,8 @@ pub trait Stage: clap::Args + serde::Serialize {
     const VERSION: u32;
     /// What it does, for `--help`.
     const ABOUT: &'static str;
+    /// Whether its work divides into units ([`Job::units`]), which machines can share with `--shard`.
+    const DIVIDES: bool = false;
     /// What it reads.
     const INPUTS: &'static [Input];
     /// What it writes.

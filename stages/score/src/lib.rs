@@ -11,12 +11,12 @@ use evoq_policy::{Policy, Question, Reasoning, Task, parse_score};
 use evoq_schemas::draws::key;
 use evoq_schemas::{Decoding, ImageId, Score, ScoreMethod};
 use evoq_stage::range::{count, positive};
-use evoq_stage::{Input, Job, Kind, Output, Stage, bad_input};
+use evoq_stage::{Input, Job, Kind, Output, Stage, UnitEnd, bad_input};
 use rayon::prelude::*;
 use serde::Serialize;
 
-/// Pictures that are rated between two looks at whether to stop.
-const CHUNK: usize = 64;
+/// Pictures of a unit.
+const UNIT: usize = 256;
 
 /// The flags of `evoq-score`. Defaults: P the paper, O our own.
 #[derive(Debug, Clone, clap::Args, Serialize)]
@@ -44,6 +44,7 @@ impl Stage for Args {
     const VERSION: u32 = 1;
     const ABOUT: &'static str =
         "Asks a policy to rate pictures on 1..5: one greedy reply each, and --samples sampled ones";
+    const DIVIDES: bool = true;
     const INPUTS: &'static [Input] = &[
         Input {
             name: "images",
@@ -69,25 +70,26 @@ impl Stage for Args {
             Policy::load(&input.folder, &Device::Cpu).map_err(|error| bad_input(format!("--policy: {error}")))?;
         let question = Question::new(Task::Score, self.reasoning);
         let rater = Rater { args: self, policy: &policy, digest: input.digest, question };
-        let mut writer = job.write::<Score>();
-        let (mut replies, mut invalid) = (0u64, 0u64);
-        let progress = job.progress("pictures", ids.len() as u64);
-        for chunk in ids.chunks(CHUNK) {
-            job.check()?;
-            let rated = chunk.par_iter().map(|id| {
+        let units = job.units("pictures", ids.len(), UNIT, |unit, rows, progress| {
+            let rated = ids[rows].par_iter().map(|id| {
                 let scores = rater.rate(&pictures, id);
                 progress.add(1);
                 scores
             });
+            let (mut valid, mut replies) = (0u64, 0u64);
             for score in rated.collect::<anyhow::Result<Vec<_>>>()?.into_iter().flatten() {
                 replies += 1;
-                invalid += u64::from(score.score.is_none());
-                writer.push(score)?;
+                valid += u64::from(score.score.is_some());
+                unit.push(score)?;
             }
-        }
-        drop(progress);
-        tracing::info!("{} of {replies} replies are valid", replies - invalid);
-        job.close(writer)
+            unit.note((valid, replies));
+            Ok(UnitEnd::Done)
+        })?;
+        let Some(units) = units else { return Ok(()) };
+        let counts: Vec<(u64, u64)> = units.notes()?;
+        let (valid, replies) = counts.iter().fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1));
+        tracing::info!("{valid} of {replies} replies are valid");
+        job.close_units::<Score>(&units)
     }
 }
 

@@ -17,15 +17,15 @@ use evoq_policy::{Policy, Question, Reasoning, Side, Task, parse_comparison};
 use evoq_schemas::draws::key;
 use evoq_schemas::{ImageId, Outcome, Pair, Presented, Vote};
 use evoq_stage::range::{count, positive, share};
-use evoq_stage::{Input, Job, Kind, Output, Stage, bad_input};
+use evoq_stage::{Input, Job, Kind, Output, Stage, UnitEnd, bad_input};
 use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::order::Order;
 use crate::tally::Tally;
 
-/// Pairs that are asked about together: the features of their pictures are kept for as long.
-const CHUNK: usize = 256;
+/// Pairs of a unit: the features of their pictures are kept for as long.
+const UNIT: usize = 256;
 
 /// The flags of `evoq-vote`. Defaults: P the paper, O our own.
 #[derive(Debug, Clone, clap::Args, Serialize)]
@@ -64,6 +64,7 @@ impl Stage for Args {
     const NAME: &'static str = "vote";
     const VERSION: u32 = 1;
     const ABOUT: &'static str = "Asks a policy which picture of each pair is better, K times; one row a vote";
+    const DIVIDES: bool = true;
     const INPUTS: &'static [Input] = &[
         Input { name: "pairs", kind: Kind::Table("pairs"), required: true, help: "The pairs to ask about" },
         Input {
@@ -98,25 +99,26 @@ impl Stage for Args {
                 ..Sampling::default()
             },
         };
-        let mut writer = job.write::<Vote>();
-        let mut tally = Tally::default();
-        let progress = job.progress("pairs", pairs.len() as u64);
-        for chunk in pairs.chunks(CHUNK) {
-            job.check()?;
-            let features = voter.look(&pictures, chunk)?;
-            let asked = chunk.par_iter().map(|pair| {
+        let units = job.units("pairs", pairs.len(), UNIT, |unit, rows, progress| {
+            let pairs = &pairs[rows];
+            let features = voter.look(&pictures, pairs)?;
+            let asked = pairs.par_iter().map(|pair| {
                 let votes = voter.ask(pair, &features);
                 progress.add(1);
                 votes
             });
+            let mut tally = Tally::default();
             for votes in asked.collect::<anyhow::Result<Vec<_>>>()? {
                 tally.count(&votes);
                 for vote in votes {
-                    writer.push(vote)?;
+                    unit.push(vote)?;
                 }
             }
-        }
-        drop(progress);
+            unit.note(tally);
+            Ok(UnitEnd::Done)
+        })?;
+        let Some(units) = units else { return Ok(()) };
+        let tally: Tally = units.notes()?.into_iter().sum();
         tracing::info!("{tally}");
         if tally.identical_pairs() * 2 > pairs.len() {
             tracing::warn!(
@@ -129,7 +131,7 @@ impl Stage for Args {
         if tally.valid_rate() < self.min_valid_rate {
             anyhow::bail!("{tally}: fewer valid votes than --min-valid-rate {} asks for", self.min_valid_rate);
         }
-        job.close(writer)
+        job.close_units::<Vote>(&units)
     }
 }
 

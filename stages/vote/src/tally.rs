@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use evoq_schemas::{Outcome, Presented, Vote};
+use serde::{Deserialize, Serialize};
 
 /// Counts over all votes so far.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Tally {
     votes: u64,
     first: u64,
@@ -42,6 +43,20 @@ impl Tally {
 
     fn valid(&self) -> u64 {
         self.votes - self.invalid.values().sum::<u64>()
+    }
+}
+
+impl std::iter::Sum for Tally {
+    fn sum<I: Iterator<Item = Self>>(tallies: I) -> Self {
+        tallies.fold(Self::default(), |mut sum, tally| {
+            sum.votes += tally.votes;
+            sum.first += tally.first;
+            sum.identical_pairs += tally.identical_pairs;
+            for (reason, count) in tally.invalid {
+                *sum.invalid.entry(reason).or_default() += count;
+            }
+            sum
+        })
     }
 }
 

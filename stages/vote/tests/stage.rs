@@ -122,6 +122,43 @@ fn the_seed_decides_every_byte_and_the_number_of_threads_none() {
 }
 
 #[test]
+fn two_shards_in_either_order_make_the_artifact_of_one_process() {
+    let folder = tempfile::tempdir().unwrap();
+    // Three hundred pairs are two units.
+    let images: Vec<Image> = (0..25).map(|seed| picture(seed, None)).collect();
+    let pairs = (0..25).flat_map(|a| (0..a).map(move |b| (a, b))).map(|(a, b)| {
+        let mut ids = [images[a].image_id.clone(), images[b].image_id.clone()];
+        ids.sort();
+        let [image_a, image_b] = ids;
+        Pair { pair_id: PairId::of(&image_a, &image_b), image_a, image_b, design: Design::Random, reference_id: None }
+    });
+    let pairs: Vec<Pair> = pairs.collect();
+    let inputs = [table(folder.path(), "images", &images), table(folder.path(), "pairs", &pairs)];
+    let run = |name: &str, shards: &[&str]| {
+        let out = folder.path().join(name).display().to_string();
+        for (i, shard) in shards.iter().enumerate() {
+            assert!(Artifact::open(&out).is_err(), "committed after {i} of {} shards", shards.len());
+            let more = ["--min-valid-rate", "0", "--shard", shard, "--samples", "1"];
+            let output = vote(
+                &[
+                    &["--images", &inputs[0], "--pairs", &inputs[1], "--policy", &policy(), "--out", &out][..],
+                    &["--max-tokens", "1"],
+                    &more,
+                ]
+                .concat(),
+            );
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
+        assert!(!Path::new(&out).join("receipts").exists());
+        Artifact::open(&out).unwrap().manifest
+    };
+    let one = run("one", &["0/1"]);
+    assert_eq!(one.tables["votes"].rows, 300);
+    assert_eq!(run("first", &["0/2", "1/2"]), one);
+    assert_eq!(run("second", &["1/2", "0/2"]), one);
+}
+
+#[test]
 fn too_few_valid_votes_fail_the_step_with_the_reasons_counted() {
     let folder = tempfile::tempdir().unwrap();
     let inputs = inputs(folder.path());
