@@ -103,7 +103,7 @@ fn command<S: Stage>(runs: bool) -> Command {
         )
         .args(S::DIVIDES.then(|| contract(shard())))
         .arg(
-            contract(Arg::new("threads").long("threads").value_name("N").value_parser(clap::value_parser!(usize)))
+            contract(Arg::new("threads").long("threads").value_name("N").value_parser(crate::range::count))
                 .help("Threads to use [default: all cores]; the output does not depend on it"),
         )
         .arg(
