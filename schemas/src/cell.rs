@@ -5,7 +5,9 @@ use std::sync::Arc;
 use arrow::compute::cast;
 use arrow_array::builder::{ListBuilder, StringBuilder, StringDictionaryBuilder};
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Float32Type, Float64Type, Int32Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type};
+use arrow_array::types::{
+    Float32Type, Float64Type, Int8Type, Int32Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+};
 use arrow_array::{Array, ArrayRef, BooleanArray, PrimitiveArray, StringArray};
 use arrow_schema::{DataType, Field};
 
@@ -83,6 +85,7 @@ macro_rules! number {
     )+ };
 }
 number! {
+    i8 => Int8Type, Int8;
     u8 => UInt8Type, UInt8;
     u16 => UInt16Type, UInt16;
     u32 => UInt32Type, UInt32;

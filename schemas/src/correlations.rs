@@ -26,10 +26,10 @@ enumeration! {
 
 table! {
     /// A set of coefficients of one policy on one data set.
-    Correlation = "correlations", version 1 {
+    Correlation = "correlations", version 2 {
         /// Digest of the policy.
         policy: String,
-        /// The data set.
+        /// The data set; `weighted-mean` over all sets, which is the mean of their coefficients.
         dataset: String,
         /// What the scores are compared with.
         truth: Truth,
@@ -57,6 +57,35 @@ table! {
         krcc: Option<f64>,
         /// Root mean square difference of score and truth; null without a picture.
         rmse: Option<f64>,
+        /// Lower end of PLCC's 95 % bootstrap interval; null without resamples, or where none has a spread.
+        plcc_low: Option<f64>,
+        /// Its upper end.
+        plcc_high: Option<f64>,
+        /// Lower end of SRCC's interval.
+        srcc_low: Option<f64>,
+        /// Its upper end.
+        srcc_high: Option<f64>,
+        /// Lower end of KRCC's interval.
+        krcc_low: Option<f64>,
+        /// Its upper end.
+        krcc_high: Option<f64>,
+        /// Lower end of the RMSE's interval.
+        rmse_low: Option<f64>,
+        /// Its upper end.
+        rmse_high: Option<f64>,
+        /// PLCC after the 4-parameter logistic fit; null where there is none: within distortion types, over sets, or for too few
+        /// pictures.
+        plcc_fit4: Option<f64>,
+        /// Whether that fit converged.
+        fit4_converged: Option<bool>,
+        /// PLCC after the 5-parameter logistic fit.
+        plcc_fit5: Option<f64>,
+        /// Whether that fit converged.
+        fit5_converged: Option<bool>,
+        /// Whether the 4-parameter curve rises with the score (1) or falls (-1): a fit can turn an inverted predictor round.
+        sign: Option<i8>,
+        /// The weight of the set in `weighted-mean`.
+        weight: f64,
     }
 }
 

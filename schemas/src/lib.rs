@@ -10,6 +10,7 @@ mod table;
 
 mod correlations;
 mod demonstrations;
+mod differences;
 mod images;
 mod labels;
 mod ledger;
@@ -26,6 +27,7 @@ pub use arrow_schema::{Field, Schema};
 pub use cell::{Cell, Value};
 pub use correlations::{Correlation, Grouping, Truth};
 pub use demonstrations::{Demonstration, DemonstrationPrompt};
+pub use differences::{Coefficient, Difference};
 pub use id::{ImageId, PairId};
 pub use images::{Image, Picture, Split};
 pub use labels::{Control, Label, LabelMethod};

@@ -201,6 +201,7 @@ pub fn tables() -> Vec<TableInfo> {
         info::<crate::Update>(),
         info::<crate::Score>(),
         info::<crate::Correlation>(),
+        info::<crate::Difference>(),
     ]
 }
 

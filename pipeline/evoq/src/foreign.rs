@@ -236,7 +236,7 @@ fn take_named(draft: &mut Draft, name: &str, files: &[PathBuf]) -> Result<()> {
             })+
         };
     }
-    by_name!(Image, Rating, Reject, Pair, Vote, Label, Demonstration, Rollout, Update, Score, Correlation);
+    by_name!(Image, Rating, Reject, Pair, Vote, Label, Demonstration, Rollout, Update, Score, Correlation, Difference);
     Err(Error::BadInput(format!("there is no table `{name}`")))
 }
 

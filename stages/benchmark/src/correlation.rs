@@ -75,7 +75,7 @@ fn average_ranks(values: &[f64]) -> Vec<f64> {
 }
 
 /// Ranks from 0 without gaps; equal values have one rank.
-fn dense_ranks(values: &[f64]) -> Vec<usize> {
+pub(crate) fn dense_ranks(values: &[f64]) -> Vec<usize> {
     let mut ranks = vec![0; values.len()];
     for (rank, run) in runs(values).into_iter().enumerate() {
         for position in run {

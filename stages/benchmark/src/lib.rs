@@ -1,23 +1,30 @@
-//! Correlates a policy's scores with human ratings or with the severity of distortions: PLCC, SRCC, KRCC and RMSE.
+//! Correlates a policy's scores with human ratings or with the severity of distortions: PLCC, SRCC, KRCC and RMSE with
+//! bootstrap intervals, logistic fits beside the raw coefficient, and how far policies lie apart.
 //!
-//! Replies that are invalid are counted and left out, never filled in. Coefficients are of raw scores.
+//! Replies that are invalid are counted and left out, never filled in.
 
+pub mod bootstrap;
 mod coefficients;
-mod correlation;
+pub mod correlation;
+mod differences;
+pub mod fit;
+mod groups;
+mod measure;
 mod replies;
 mod subset;
 mod truth;
+mod weights;
 
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use evoq_schemas::{Correlation, Decoding, Grouping, Score, Truth};
+use evoq_schemas::{Difference, Score, Truth};
 use evoq_stage::{Input, Job, Kind, Output, Stage, bad_input};
 use serde::Serialize;
 
-use crate::coefficients::{Judged, overall, within_distortion};
-use crate::replies::Rated;
-use crate::subset::{Piece, Subset, subsets};
+use crate::measure::{Measured, measure, weighted_mean};
+use crate::subset::{Piece, subsets};
+use crate::weights::Weights;
 
 /// What scores are compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
@@ -39,18 +46,34 @@ pub struct Args {
     /// Coefficients of some distortion types by themselves, beside those of all pictures; may be given several times
     #[arg(long, value_name = "NAME=TYPE,TYPE,…", value_delimiter = ',')]
     pub subset: Vec<Piece>,
+    /// Bootstrap resamples, from which the 95 % intervals are taken; 0 for none
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub resamples: u32,
+    /// How the sets' coefficients are weighted in their mean: by their pictures here, or as in the paper's tables
+    #[arg(long, value_enum, default_value = "pictures")]
+    pub weights: Weights,
+    /// The policy that the others are compared with: the first digits of its digest [default: the one whose scores come first]
+    #[arg(long, value_name = "DIGEST")]
+    pub baseline: Option<String>,
+    /// The seed of the resamples
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
 }
 
 impl Stage for Args {
     const NAME: &'static str = "benchmark";
-    const VERSION: u32 = 1;
-    const ABOUT: &'static str = "Correlates a policy's scores with human ratings or severities: PLCC, SRCC, KRCC, RMSE";
+    const VERSION: u32 = 2;
+    const ABOUT: &'static str = "Correlates policies' scores with human ratings or severities: PLCC, SRCC, KRCC, RMSE, \
+        raw and fitted,\nwith bootstrap intervals, and says which policies can be told apart";
     const INPUTS: &'static [Input] = &[
         Input { name: "scores", kind: Kind::Table("scores"), required: true, help: "The replies to judge" },
         Input { name: "images", kind: Kind::Table("images"), required: true, help: "The pictures they are about" },
         Input { name: "ratings", kind: Kind::Table("ratings"), required: false, help: "Human scores, for --truth mos" },
     ];
-    const OUTPUTS: &'static [Output] = &[Output { name: "correlations", kind: Kind::Table("correlations") }];
+    const OUTPUTS: &'static [Output] = &[
+        Output { name: "correlations", kind: Kind::Table("correlations") },
+        Output { name: "differences", kind: Kind::Table("differences") },
+    ];
 
     fn run(&self, job: &mut Job) -> anyhow::Result<()> {
         let subsets = subsets(&self.subset).map_err(|what| bad_input(format!("--subset: {what}")))?;
@@ -66,131 +89,30 @@ impl Stage for Args {
             }
         }
         let rated = replies::by_picture(replies)?;
-        let mut rows = Vec::new();
-        for group in groups(job, truth, rated)? {
-            let from = rows.len();
+        let groups = groups::groups(job, truth, rated)?;
+        let baseline = differences::baseline(&groups, self.baseline.as_deref())?;
+        let mut measured: Vec<Measured> = Vec::new();
+        let progress = job.progress("coefficient sets", (groups.len() * subsets.len()) as u64);
+        for group in &groups {
             for subset in &subsets {
-                rows.extend(group.correlations(truth, subset));
+                job.check()?;
+                measured.extend(measure(self, group, truth, subset)?);
+                progress.add(1);
             }
-            report(&rows[from..]);
         }
-        job.write_all(rows)
+        drop(progress);
+        measured.extend(weighted_mean(&measured));
+        report(&measured);
+        let differences = differences::differences(self, &groups, &subsets, truth, &baseline)?;
+        differences::report(&differences);
+        job.write_all(measured.into_iter().map(|it| it.row))?;
+        job.write_all::<Difference>(differences)
     }
 }
 
-/// The pictures of one data set as one policy rates them in one decoding.
-struct Group {
-    policy: String,
-    dataset: String,
-    decoding: Decoding,
-    /// Replies a picture.
-    samples: u32,
-    pictures: Vec<Judged>,
-}
-
-/// The rated pictures that have a truth, in groups, in the order in which the groups first appear.
-fn groups(job: &Job, truth: Truth, rated: Vec<Rated>) -> anyhow::Result<Vec<Group>> {
-    let known = truth::known(job, truth)?;
-    let mut groups: Vec<Group> = Vec::new();
-    let mut without_truth = 0u64;
-    for it in rated {
-        let Some(picture) = known.get(&it.image_id) else {
-            return Err(bad_input(format!(
-                "--images: no picture `{}`, which --scores rates; give every table of the rated pictures",
-                it.image_id
-            )));
-        };
-        let Some(quality) = picture.quality else {
-            without_truth += 1;
-            continue;
-        };
-        let of_it = |group: &Group| {
-            group.policy == it.policy && group.dataset == picture.dataset && group.decoding == it.decoding
-        };
-        let at = groups.iter().position(of_it).unwrap_or_else(|| {
-            groups.push(Group {
-                policy: it.policy.clone(),
-                dataset: picture.dataset.clone(),
-                decoding: it.decoding,
-                samples: it.replies,
-                pictures: Vec::new(),
-            });
-            groups.len() - 1
-        });
-        let group = &mut groups[at];
-        if it.samples != it.replies || it.replies != group.samples {
-            return Err(bad_input(format!(
-                "--scores: picture `{}` has {} {} replies ({} different ones) where another has {}; give each table once, all \
-                 made with the same --samples",
-                it.image_id, it.replies, it.decoding, it.samples, group.samples
-            )));
-        }
-        group.pictures.push(Judged {
-            distortion: picture.distortion.clone(),
-            truth: quality,
-            score: it.score,
-            valid: it.valid,
-            replies: it.replies,
-        });
-    }
-    if groups.is_empty() {
-        return Err(bad_input(match truth {
-            Truth::Mos => {
-                "--ratings: none of the pictures in --scores has a human score; give the ratings of these pictures"
-            }
-            Truth::Severity => {
-                "--scores: none of its pictures is a variant of known severity; use --truth mos with --ratings"
-            }
-        }));
-    }
-    if without_truth > 0 {
-        tracing::warn!("{without_truth} ratings of pictures that have no {truth} truth are left out");
-    }
-    Ok(groups)
-}
-
-impl Group {
-    /// The rows of `subset`: over all its pictures, and within distortion types where it has variants.
-    fn correlations(&self, truth: Truth, subset: &Subset) -> Vec<Correlation> {
-        let of_subset = |it: &&Judged| subset.has(it.distortion.as_deref());
-        let pictures: Vec<&Judged> = self.pictures.iter().filter(of_subset).collect();
-        let variants: Vec<&Judged> = pictures.iter().copied().filter(|it| it.distortion.is_some()).collect();
-        let mut rows = vec![self.correlation(truth, subset, Grouping::All, &pictures)];
-        if !variants.is_empty() {
-            rows.push(self.correlation(truth, subset, Grouping::WithinDistortion, &variants));
-        }
-        rows
-    }
-
-    fn correlation(&self, truth: Truth, subset: &Subset, grouping: Grouping, pictures: &[&Judged]) -> Correlation {
-        let found = match grouping {
-            Grouping::All => overall(pictures),
-            Grouping::WithinDistortion => within_distortion(pictures),
-        };
-        let scored = pictures.iter().filter(|it| it.score.is_some()).count();
-        Correlation {
-            policy: self.policy.clone(),
-            dataset: self.dataset.clone(),
-            truth,
-            grouping,
-            subset: subset.name.clone(),
-            decoding: self.decoding,
-            samples: self.samples,
-            n: scored as u32,
-            n_invalid: (pictures.len() - scored) as u32,
-            replies_valid: pictures.iter().map(|it| it.valid).sum(),
-            replies: pictures.iter().map(|it| it.replies).sum(),
-            plcc: found.plcc,
-            srcc: found.srcc,
-            krcc: found.krcc,
-            rmse: found.rmse,
-        }
-    }
-}
-
-/// Says in the log what the rows of a group hold.
-fn report(rows: &[Correlation]) {
-    for row in rows {
+/// Says in the log what was measured.
+fn report(measured: &[Measured]) {
+    for row in measured.iter().map(|it| &it.row) {
         let shown = |value: Option<f64>| value.map_or("undefined".to_owned(), |value| format!("{value:.4}"));
         tracing::info!(
             "{} by {}, {} replies of {}, {} {}: SRCC {}, PLCC {} over {} pictures, {} without a valid reply",

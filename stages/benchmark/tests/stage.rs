@@ -5,7 +5,9 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use evoq_artifacts::{Artifact, Draft, Header, Location};
-use evoq_schemas::{Correlation, Decoding, Grouping, Image, ImageId, Rating, Score, ScoreMethod, Table};
+use evoq_schemas::{
+    Coefficient, Correlation, Decoding, Difference, Grouping, Image, ImageId, Rating, Score, ScoreMethod, Table,
+};
 
 const TYPES: [&str; 3] = ["blur_lens", "noise_poisson", "pixelate"];
 
@@ -177,6 +179,105 @@ fn human_scores_are_a_truth_and_pictures_without_one_are_left_out() {
     assert_eq!((rows[0].n, rows[0].grouping), (4, Grouping::All));
     near(rows[0].srcc, 0.8);
     near(rows[0].krcc, 4.0 / 6.0);
+}
+
+/// Two sets of 200 and 100 rated pictures. The policy `good` follows the ratings with some noise, `twin` with as much of another,
+/// `bad` with far more.
+fn rated(folder: &Path) -> Vec<String> {
+    let mut state = 1u64;
+    let mut uniform = move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 11) as f64 / (1u64 << 53) as f64
+    };
+    let (mut images, mut ratings, mut scores) = (Vec::new(), Vec::new(), Vec::new());
+    for (set, count) in [("koniq10k", 200), ("csiq", 100)] {
+        for i in 0..count {
+            let mut row = image(&format!("{set}/{i}.png"), None);
+            set.clone_into(&mut row.dataset);
+            let quality = 1.0 + 4.0 * uniform();
+            ratings.push(Rating {
+                image_id: row.image_id.clone(),
+                mos: quality,
+                mos_std: None,
+                scale: "mos".to_owned(),
+                quality,
+                raters: None,
+            });
+            for (policy, noise) in [("good", 1.0), ("twin", 1.0), ("bad", 8.0)] {
+                let value = (quality + noise * (uniform() - 0.5)).clamp(1.0, 5.0);
+                let reply = score(&row.image_id, Decoding::Greedy, 0, Some(value));
+                scores.push(Score { policy: policy.to_owned(), ..reply });
+            }
+            images.push(row);
+        }
+    }
+    let scores = table(folder, "scores", &scores);
+    let (images, ratings) = (table(folder, "images", &images), table(folder, "ratings", &ratings));
+    ["--scores", &scores, "--images", &images, "--ratings", &ratings].map(str::to_owned).to_vec()
+}
+
+#[test]
+fn every_coefficient_has_an_interval_and_the_sets_a_weighted_mean() {
+    let folder = tempfile::tempdir().unwrap();
+    let flags = rated(folder.path());
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let run = |name: &str, more: &[&str]| correlations(&folder.path().join(name), &[&flags[..], more].concat());
+    let rows = run("out", &["--resamples", "500"]);
+    assert_eq!(rows.len(), 3 * 3);
+    for row in &rows {
+        for (low, value, high) in [
+            (row.plcc_low, row.plcc, row.plcc_high),
+            (row.srcc_low, row.srcc, row.srcc_high),
+            (row.krcc_low, row.krcc, row.krcc_high),
+            (row.rmse_low, row.rmse, row.rmse_high),
+        ] {
+            let (low, value, high) = (low.unwrap(), value.unwrap(), high.unwrap());
+            assert!(low < value && value < high && high - low < 0.5, "{low} {value} {high}");
+        }
+        let is_mean = row.dataset == "weighted-mean";
+        assert_eq!((row.plcc_fit4.is_some(), row.sign), (!is_mean, (!is_mean).then_some(1)), "{row:?}");
+    }
+    let srcc = |rows: &[Correlation], set: &str| {
+        rows.iter().find(|it| it.dataset == set && it.policy == "good").unwrap().srcc.unwrap()
+    };
+    let mean = (200.0 * srcc(&rows, "koniq10k") + 100.0 * srcc(&rows, "csiq")) / 300.0;
+    near(Some(srcc(&rows, "weighted-mean")), mean);
+    let paper = run("paper", &["--resamples", "0", "--weights", "paper"]);
+    let mean = (2010.0 * srcc(&paper, "koniq10k") + 866.0 * srcc(&paper, "csiq")) / 2876.0;
+    near(Some(srcc(&paper, "weighted-mean")), mean);
+    assert_eq!(paper[0].srcc_low, None);
+}
+
+#[test]
+fn policies_are_told_apart_only_where_the_interval_of_their_difference_leaves_out_0() {
+    let folder = tempfile::tempdir().unwrap();
+    let flags = rated(folder.path());
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let out = folder.path().join("out");
+    let rows = correlations(&out, &[&flags[..], &["--baseline", "good", "--resamples", "500"]].concat());
+    let differences: Vec<Difference> = Artifact::open(&out.display().to_string()).unwrap().rows().unwrap();
+    // Two policies, two sets and their mean, four coefficients.
+    assert_eq!(differences.len(), 2 * 3 * 4);
+    let srcc = |policy: &str, set: &str| {
+        let is_it = |it: &&Difference| {
+            it.policy == policy && it.dataset == set && it.coefficient == Coefficient::Srcc
+        };
+        differences.iter().find(is_it).unwrap().clone()
+    };
+    for set in ["koniq10k", "csiq", "weighted-mean"] {
+        assert_eq!(srcc("bad", set).distinguishable, Some(true), "{set}");
+        assert!(srcc("bad", set).high.unwrap() < 0.0);
+        assert_eq!(srcc("twin", set).distinguishable, Some(false), "{set}");
+    }
+    let value = |policy: &str, set: &str| {
+        rows.iter().find(|it| it.policy == policy && it.dataset == set).unwrap().srcc.unwrap()
+    };
+    near(srcc("bad", "csiq").difference, value("bad", "csiq") - value("good", "csiq"));
+    let gain = |set: &str| value("bad", set) / value("good", set) - 1.0;
+    near(srcc("bad", "csiq").gain, gain("csiq"));
+    near(srcc("bad", "weighted-mean").gain, (200.0 * gain("koniq10k") + 100.0 * gain("csiq")) / 300.0);
+    near(srcc("bad", "weighted-mean").gain_of_averages, gain("weighted-mean"));
+    assert!(refused(folder.path(), &[&flags[..], &["--baseline", "x"]].concat()).contains("good, twin, bad"));
 }
 
 #[test]
