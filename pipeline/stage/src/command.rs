@@ -20,12 +20,12 @@ pub(crate) fn run<S: Stage>(arguments: impl IntoIterator<Item = OsString>) -> an
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let describes = arguments.iter().any(|it| it == "--describe");
     if describes && arguments.len() == 2 {
-        return print(&describe::<S>(None)?);
+        return print_description(&describe::<S>(None)?);
     }
     let matches = command::<S>(!describes).try_get_matches_from(arguments)?;
     let stage = S::from_arg_matches(&matches)?;
     if describes {
-        return print(&describe(Some(&stage))?);
+        return print_description(&describe(Some(&stage))?);
     }
     prepare(&matches)?;
     let out: &String = matches.get_one("out").context("clap requires --out")?;
@@ -112,12 +112,16 @@ fn command<S: Stage>(runs: bool) -> Command {
         )
 }
 
-fn print(description: &crate::Description) -> anyhow::Result<()> {
-    let text = serde_json::to_string_pretty(description)?;
-    match writeln!(std::io::stdout(), "{text}") {
+/// Prints `text` on stdout; a closed pipe is no fault.
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),
     }
+}
+
+fn print_description(description: &crate::Description) -> anyhow::Result<()> {
+    print(&(serde_json::to_string_pretty(description)? + "\n"))
 }
 
 /// Logs, threads and Ctrl-C: what is the process's, not the stage's.

@@ -21,7 +21,7 @@ pub struct Interrupted;
 
 impl Display for Interrupted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("stopped; nothing was committed. Run the same command again to do it over")
+        f.write_str("stopped; nothing was committed. Run the same command again to go on")
     }
 }
 

@@ -84,6 +84,15 @@ pub fn main<S: Stage>() -> ExitCode {
     main_from::<S>(std::env::args_os())
 }
 
+/// Runs what a stage's program does by hand, beside the contract: `work` gives the text for stdout. Faults and exit codes are
+/// those of the stage `name`.
+pub fn by_hand(name: &str, work: impl FnOnce() -> anyhow::Result<String>) -> ExitCode {
+    match work().and_then(|text| command::print(&text)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fault::report(name, &error),
+    }
+}
+
 /// Runs the stage `S` on `arguments`, the first of which is the program's name.
 ///
 /// Exit codes: 0 done, 1 failure, 2 bad input or flags, 130 after Ctrl-C.

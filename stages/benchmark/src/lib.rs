@@ -10,11 +10,13 @@ mod differences;
 pub mod fit;
 mod groups;
 mod measure;
+mod plain;
 mod replies;
 mod subset;
 mod truth;
 mod weights;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
@@ -64,7 +66,8 @@ impl Stage for Args {
     const NAME: &'static str = "benchmark";
     const VERSION: u32 = 2;
     const ABOUT: &'static str = "Correlates policies' scores with human ratings or severities: PLCC, SRCC, KRCC, RMSE, \
-        raw and fitted,\nwith bootstrap intervals, and says which policies can be told apart";
+        raw and fitted,\nwith bootstrap intervals, and says which policies can be told apart.\n\
+        Two columns of a csv file: evoq-benchmark --table FILE.csv --help";
     const INPUTS: &'static [Input] = &[
         Input { name: "scores", kind: Kind::Table("scores"), required: true, help: "The replies to judge" },
         Input { name: "images", kind: Kind::Table("images"), required: true, help: "The pictures they are about" },
@@ -133,7 +136,13 @@ fn report(measured: &[Measured]) {
     }
 }
 
-/// Runs the stage on this process's arguments.
+/// Runs the stage, or with `--table` measures a plain file, on this process's arguments.
 pub fn main() -> ExitCode {
-    evoq_stage::main::<Args>()
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let is_plain = |it: &OsString| it.to_str().is_some_and(|it| it == "--table" || it.starts_with("--table="));
+    if arguments.iter().any(is_plain) {
+        evoq_stage::by_hand(Args::NAME, || plain::text(&arguments))
+    } else {
+        evoq_stage::main_from::<Args>(arguments)
+    }
 }

@@ -259,9 +259,7 @@ fn policies_are_told_apart_only_where_the_interval_of_their_difference_leaves_ou
     // Two policies, two sets and their mean, four coefficients.
     assert_eq!(differences.len(), 2 * 3 * 4);
     let srcc = |policy: &str, set: &str| {
-        let is_it = |it: &&Difference| {
-            it.policy == policy && it.dataset == set && it.coefficient == Coefficient::Srcc
-        };
+        let is_it = |it: &&Difference| it.policy == policy && it.dataset == set && it.coefficient == Coefficient::Srcc;
         differences.iter().find(is_it).unwrap().clone()
     };
     for set in ["koniq10k", "csiq", "weighted-mean"] {
