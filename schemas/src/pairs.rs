@@ -11,6 +11,8 @@ enumeration! {
         Random = "random",
         /// Uniformly among pairs of variants of one reference.
         WithinReference = "within-reference",
+        /// Every picture in the same number of pairs, up to one.
+        Balanced = "balanced",
     }
 }
 

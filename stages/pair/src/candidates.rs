@@ -6,32 +6,8 @@ use evoq_schemas::{Design, Image, ImageId, Pair, PairId, draws};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::triangle::{pair, pairs};
-
-/// Why pairs cannot be drawn.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
-    /// A picture stands twice in the tables.
-    #[error("--images: the picture `{0}` is there twice; ids are unique: give each table once")]
-    Duplicate(ImageId),
-    /// There are fewer pairs than were asked for.
-    #[error(
-        "--count {asked}: the {pictures} pictures given make {found} different pairs by --design {design}; ask for no more \
-         than that, or give more {what}"
-    )]
-    TooFew {
-        /// How many were asked for.
-        asked: u32,
-        /// How many there are.
-        found: u64,
-        /// How many pictures there are.
-        pictures: usize,
-        /// The design.
-        design: Design,
-        /// What would make more pairs.
-        what: &'static str,
-    },
-}
+use crate::error::Error;
+use crate::unordered::{pair, pairs};
 
 /// The pairs a design allows: all pairs inside each of some groups of rows, less those of equal pixels.
 #[derive(Debug)]
@@ -52,7 +28,7 @@ impl<'a> Candidates<'a> {
             return Err(Error::Duplicate(twice.image_id.clone()));
         }
         let groups = match design {
-            Design::Random => vec![(0..rows.len()).collect()],
+            Design::Random | Design::Balanced => vec![(0..rows.len()).collect()],
             Design::WithinReference => variants_by_reference(rows),
         };
         let mut total = 0;
@@ -75,16 +51,37 @@ impl<'a> Candidates<'a> {
         self.equal
     }
 
-    /// `count` different pairs, each set of them equally likely, in the order drawn.
-    pub(crate) fn draw(&self, count: u32, seed: u64) -> Result<Vec<Pair>, Error> {
-        if u64::from(count) > self.count() {
-            let (asked, found, pictures, design) = (count, self.count(), self.rows.len(), self.design);
-            let what = match design {
-                Design::Random => "pictures",
-                Design::WithinReference => "variants a reference",
-            };
-            return Err(Error::TooFew { asked, found, pictures, design, what });
+    /// The rows of the tables given.
+    pub(crate) fn rows(&self) -> &'a [Image] {
+        self.rows
+    }
+
+    /// For each row, the number of its pixels: rows of one number are known to be equal.
+    pub(crate) fn looks(&self) -> Vec<usize> {
+        let mut numbers = HashMap::new();
+        let number = |row| {
+            let next = numbers.len();
+            *numbers.entry(pixels(row)).or_insert(next)
+        };
+        self.rows.iter().map(number).collect()
+    }
+
+    /// Fails where there are fewer than `count` pairs to choose from.
+    pub(crate) fn suffice(&self, count: u32) -> Result<(), Error> {
+        if u64::from(count) <= self.count() {
+            return Ok(());
         }
+        let (asked, found, pictures, design) = (count, self.count(), self.rows.len(), self.design);
+        let what = match design {
+            Design::Random | Design::Balanced => "pictures",
+            Design::WithinReference => "variants a reference",
+        };
+        Err(Error::TooFew { asked, found, pictures, design, what })
+    }
+
+    /// `count` different pairs of rows, each set of them equally likely, in the order drawn.
+    pub(crate) fn draw(&self, count: u32, seed: u64) -> Result<Vec<(usize, usize)>, Error> {
+        self.suffice(count)?;
         let key = draws::key(seed, "pairs", &[self.design.as_str()]);
         let mut random = ChaCha8Rng::from_seed(key);
         let mut drawn = Vec::with_capacity(count as usize);
@@ -101,26 +98,16 @@ impl<'a> Candidates<'a> {
                 moved.insert(other, here);
             }
             let (a, b) = self.pair(index);
-            if pixels(a) != pixels(b) {
-                drawn.push(self.row(a, b));
+            if pixels(&self.rows[a]) != pixels(&self.rows[b]) {
+                drawn.push((a, b));
             }
         }
         Ok(drawn)
     }
 
-    fn total(&self) -> u64 {
-        self.ends.last().copied().unwrap_or(0)
-    }
-
-    /// The pair of number `index` of all groups' pairs, those of equal pixels among them.
-    fn pair(&self, index: u64) -> (&'a Image, &'a Image) {
-        let group = self.ends.partition_point(|end| *end <= index);
-        let start = if group == 0 { 0 } else { self.ends[group - 1] };
-        let (i, j) = pair(index - start);
-        (&self.rows[self.groups[group][i]], &self.rows[self.groups[group][j]])
-    }
-
-    fn row(&self, a: &Image, b: &Image) -> Pair {
+    /// The row of `pairs` for two rows of `images`.
+    pub(crate) fn row(&self, (a, b): (usize, usize)) -> Pair {
+        let (a, b) = (&self.rows[a], &self.rows[b]);
         let (first, second) = if a.image_id < b.image_id { (a, b) } else { (b, a) };
         Pair {
             pair_id: PairId::of(&first.image_id, &second.image_id),
@@ -129,6 +116,18 @@ impl<'a> Candidates<'a> {
             design: self.design,
             reference_id: first.reference_id.clone().filter(|id| second.reference_id.as_ref() == Some(id)),
         }
+    }
+
+    fn total(&self) -> u64 {
+        self.ends.last().copied().unwrap_or(0)
+    }
+
+    /// The rows of the pair of number `index` of all groups' pairs, those of equal pixels among them.
+    fn pair(&self, index: u64) -> (usize, usize) {
+        let group = self.ends.partition_point(|end| *end <= index);
+        let start = if group == 0 { 0 } else { self.ends[group - 1] };
+        let (i, j) = pair(index - start);
+        (self.groups[group][i], self.groups[group][j])
     }
 }
 
@@ -175,14 +174,14 @@ fn equal_pairs<'a>(rows: impl Iterator<Item = &'a Image>) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::collections::BTreeMap;
 
     use proptest::prelude::*;
 
     use super::*;
 
-    fn original(name: &str) -> Image {
+    pub(crate) fn original(name: &str) -> Image {
         Image {
             image_id: format!("set/{name}").into(),
             dataset: "set".to_owned(),
@@ -203,7 +202,7 @@ mod tests {
         }
     }
 
-    fn variant(reference: &str, distortion: &str, severity: u8) -> Image {
+    pub(crate) fn variant(reference: &str, distortion: &str, severity: u8) -> Image {
         let name = format!("{reference}#{distortion}-{severity}");
         Image {
             reference_id: Some(format!("set/{reference}").into()),
@@ -214,12 +213,13 @@ mod tests {
         }
     }
 
-    fn originals(count: usize) -> Vec<Image> {
+    pub(crate) fn originals(count: usize) -> Vec<Image> {
         (0..count).rev().map(|i| original(&format!("{i:03}"))).collect()
     }
 
     fn drawn(rows: &[Image], design: Design, count: u32, seed: u64) -> Result<Vec<Pair>, Error> {
-        Candidates::new(rows, design)?.draw(count, seed)
+        let candidates = Candidates::new(rows, design)?;
+        Ok(candidates.draw(count, seed)?.into_iter().map(|pair| candidates.row(pair)).collect())
     }
 
     proptest! {
@@ -306,7 +306,7 @@ mod tests {
         let candidates = Candidates::new(&rows, Design::Random).unwrap();
         assert_eq!((candidates.count(), candidates.equal()), (2, 1));
         let drawn = candidates.draw(2, 1).unwrap();
-        assert!(drawn.iter().all(|pair| pair.image_a.as_str() == "set/1" || pair.image_b.as_str() == "set/1"));
+        assert!(drawn.iter().all(|(a, b)| *a == 2 || *b == 2));
     }
 
     #[test]

@@ -102,6 +102,49 @@ fn originals_and_variants_read_as_one_are_paired_at_random() {
 }
 
 #[test]
+fn balanced_pairs_are_reported_line_by_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let photos = images(folder.path(), false);
+    let out = folder.path().join("pairs").display().to_string();
+    let flags = ["--images", &photos, "--design", "balanced", "--count", "13", "--triangles", "3", "--out", &out];
+    let said = done(&flags);
+    let lines = [
+        "pictures: 10",
+        "pairs: 13",
+        "orphans (pictures in no pair): 0",
+        "degrees (pairs a picture is in): 2 to 3",
+        "components: 1, the largest of 10 pictures",
+        "triangles (three pictures with all three pairs): 3",
+    ];
+    for line in lines {
+        assert!(said.lines().any(|it| it.trim() == format!("INFO {line}")), "{line}: {said}");
+    }
+    let pairs = pairs(&out);
+    assert!(pairs.len() == 13 && pairs.iter().all(|pair| pair.design == Design::Balanced));
+}
+
+#[test]
+fn balanced_pairs_that_connect_too_little_say_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let photos = images(folder.path(), false);
+    let with = |count: &str| {
+        let out = folder.path().join(count).display().to_string();
+        done(&["--images", &photos, "--design", "balanced", "--count", count, "--out", &out])
+    };
+    let note = "8 pairs are too few to connect 10 pictures; 9 would";
+    assert!(with("8").contains(note));
+    assert!(!with("9").contains("too few"));
+}
+
+#[test]
+fn triangles_are_planted_by_the_balanced_design_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let photos = images(folder.path(), false);
+    let line = refused(&["--images", &photos, "--count", "20", "--triangles", "2", "--out", "nowhere"]);
+    assert!(line.contains("--triangles 2") && line.contains("--design balanced"), "{line}");
+}
+
+#[test]
 fn within_references_only_variants_of_one_picture_meet() {
     let folder = tempfile::tempdir().unwrap();
     let (photos, variants) = (images(folder.path(), false), images(folder.path(), true));
@@ -140,8 +183,8 @@ fn more_pairs_than_there_are_is_one_line_with_both_numbers() {
 
 #[test]
 fn a_design_that_is_not_known_is_refused_by_name() {
-    let line = refused(&["--images", "nowhere", "--design", "balanced", "--out", "nowhere-either"]);
-    assert!(line.contains("balanced") && line.contains("within-reference"), "{line}");
+    let line = refused(&["--images", "nowhere", "--design", "at-most-twice", "--out", "nowhere-either"]);
+    assert!(line.contains("at-most-twice") && line.contains("within-reference"), "{line}");
 }
 
 #[test]
@@ -150,7 +193,7 @@ fn the_description_lists_the_designs_and_the_defaults() {
     let described: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let parameter =
         |name: &str| described["parameters"].as_array().unwrap().iter().find(|it| it["name"] == name).unwrap().clone();
-    assert_eq!(parameter("design")["choices"], serde_json::json!(["random", "within-reference"]));
+    assert_eq!(parameter("design")["choices"], serde_json::json!(["random", "within-reference", "balanced"]));
     assert_eq!(parameter("design")["value"], "random");
     assert_eq!(parameter("count")["value"], 7);
 }
