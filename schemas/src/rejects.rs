@@ -7,11 +7,12 @@ table! {
     Reject = "rejects", version 1 {
         /// The file it stood in.
         source: String,
-        /// The line, 1-based, where there is one.
+        /// Where in it, 1-based, where there is such a place: the line, the row of a sheet, the element of an array.
         line: Option<u64>,
         /// The picture's name.
         name: String,
-        /// The reason in a word: `truncated`, `unsupported`, `missing`, `duplicate`, `score`.
+        /// The reason in a word: `truncated`, `unsupported`, `missing`, `duplicate`, `score`, or
+        /// `malformed` for a row that does not have the form of its file.
         reason: String,
         /// What was found.
         detail: String,

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::files::{digest_of, list_files};
+use crate::digests::digest_of;
+use crate::files::list_files;
 use crate::{Error, Location, Result};
 
 /// The folder on this machine of the checkpoint at `uri`, which is no artifact: a path or `file://…`.

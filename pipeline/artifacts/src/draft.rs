@@ -6,8 +6,8 @@ use std::path::Path;
 use bytes::Bytes;
 use evoq_schemas::Table;
 
-use crate::files::{list_files, read_file};
-use crate::{Artifact, Created, Error, FileEntry, Location, Manifest, Receipt, Result, TableParts, TableWriter};
+use crate::policy::{self, PutPolicy};
+use crate::{Artifact, Created, Error, Location, Manifest, Receipt, Result, TableParts, TableWriter};
 
 /// What a step is, before it has written anything.
 #[derive(Debug, Clone)]
@@ -29,6 +29,7 @@ pub struct Header {
 pub struct Draft {
     location: Location,
     manifest: Manifest,
+    put: PutPolicy,
 }
 
 impl Draft {
@@ -44,7 +45,7 @@ impl Draft {
             tables: BTreeMap::new(),
             policy: Vec::new(),
         };
-        Self { location: location.clone(), manifest }
+        Self { location: location.clone(), manifest, put: PutPolicy::default() }
     }
 
     /// Where the artifact is made.
@@ -90,21 +91,16 @@ impl Draft {
     /// Puts the checkpoint folder `folder` as the artifact's policy. Where another run has committed meanwhile, its files are
     /// left as its manifest states them.
     pub fn put_policy(&mut self, folder: &Path) -> Result<()> {
-        let is_committed = self.location.join("manifest.json").exists()?;
-        for name in list_files(folder)? {
-            let bytes = Bytes::from(read_file(&folder.join(&name))?);
-            let digest = blake3::hash(&bytes).to_hex().to_string();
-            let size = bytes.len() as u64;
-            if !is_committed {
-                self.location.join("policy").join(&name).put(bytes)?;
-            }
-            self.manifest.policy.push(FileEntry { name, bytes: size, digest });
-        }
+        let put = policy::put(&self.location, folder)?;
+        self.manifest.policy.extend_from_slice(&put.files);
+        self.put = put;
         Ok(())
     }
 
     /// Commits: the manifest is created, and read back. Where another run finished first, its artifact is the one.
     pub fn commit(self) -> Result<Artifact> {
+        // Another run of this step may have put its own policy over this one's meanwhile: then that is the one to commit.
+        policy::check_put(&self.location, &self.put, "nothing is committed: run the step again")?;
         let place = self.location.join("manifest.json");
         let mut text = serde_json::to_string_pretty(&self.manifest).expect("a manifest is plain data");
         text.push('\n');
@@ -112,7 +108,10 @@ impl Draft {
         let found = Artifact::at(&self.location)?;
         // A store that ignores create-only puts shows here; so does a prefix that belongs to another step.
         let theirs = created == Created::Exists && found.fingerprint() == self.manifest.fingerprint;
-        if theirs || found.manifest == self.manifest {
+        if theirs {
+            Ok(found)
+        } else if found.manifest == self.manifest {
+            policy::check_put(&self.location, &self.put, policy::REMOVE)?;
             Ok(found)
         } else {
             Err(Error::Conflict { uri: place.uri().to_owned() })

@@ -1,7 +1,7 @@
 //! What can go wrong with artifacts, named by cause.
 
 /// The result of an artifact operation.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// A failure of storage, or of what was found in it.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +13,14 @@ pub enum Error {
         uri: String,
         /// What is wrong with it.
         why: String,
+    },
+    /// What the environment says of a bucket cannot be.
+    #[error("{uri}: the bucket cannot be used: {what}")]
+    Setting {
+        /// The location.
+        uri: String,
+        /// What is wrong.
+        what: String,
     },
     /// Nothing is there.
     #[error("{uri}: not found")]
@@ -36,7 +44,49 @@ pub enum Error {
         /// The tables it has.
         found: String,
     },
-    /// The storage refused or failed.
+    /// The store does not let these credentials do what was wanted.
+    #[error("{uri}: {what} was refused with {found}; {remedy}")]
+    Denied {
+        /// The location.
+        uri: String,
+        /// The operation.
+        what: &'static str,
+        /// What the store answered.
+        found: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// There are no credentials for a bucket.
+    #[error(
+        "{uri}: {what} needs credentials, and there are none: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (files such as \
+         ~/.aws/credentials are not read, and no role was found)"
+    )]
+    NoCredentials {
+        /// The location.
+        uri: String,
+        /// The operation.
+        what: &'static str,
+    },
+    /// The bucket does not exist.
+    #[error("{uri}: there is no such bucket at {endpoint}; make it, or check its name and AWS_ENDPOINT_URL")]
+    NoBucket {
+        /// The location.
+        uri: String,
+        /// The server that was asked.
+        endpoint: String,
+    },
+    /// The store cannot keep two writers apart.
+    #[error(
+        "{uri}: this store {what}: two writers could damage each other's work. Use a store that honours create-only puts \
+         (`If-None-Match: *`), or --single-writer if only one process ever writes there"
+    )]
+    NoCreateOnly {
+        /// The location that was tried.
+        uri: String,
+        /// What the store does.
+        what: String,
+    },
+    /// The storage failed.
     #[error("{uri}: {what} failed: {source}")]
     Storage {
         /// The location.

@@ -3,11 +3,13 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
-use crate::{Error, Result};
+use crate::{Entry, Error, Result};
 
-fn error(path: &Path, what: &'static str, source: io::Error) -> Error {
+/// The error of `what` on the file at `path`.
+pub(crate) fn error(path: &Path, what: &'static str, source: io::Error) -> Error {
     let uri = path.display().to_string();
     if source.kind() == io::ErrorKind::NotFound {
         Error::NotFound { uri }
@@ -74,37 +76,82 @@ pub fn list_files(folder: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// The digest of what stands at `path`: of a file's bytes, or of the names and bytes of all files of a folder.
-pub fn content_digest(path: &Path) -> Result<String> {
-    let kind = fs::metadata(path).map_err(|source| error(path, "looking", source))?;
-    if kind.is_dir() { digest_of(path, &list_files(path)?) } else { Ok(file_digest(path)?.to_hex().to_string()) }
+/// A file, to be read.
+pub(crate) fn open(path: &Path) -> Result<fs::File> {
+    fs::File::open(path).map_err(|source| error(path, "reading", source))
 }
 
-/// The digest of a file, which is not held in memory.
-fn file_digest(path: &Path) -> Result<blake3::Hash> {
-    let mut hasher = blake3::Hasher::new();
-    let file = fs::File::open(path).map_err(|source| error(path, "reading", source))?;
-    hasher.update_reader(file).map_err(|source| error(path, "reading", source))?;
-    Ok(hasher.finalize())
-}
-
-/// The digest of the files `names` of `folder`: names and bytes.
-pub(crate) fn digest_of(folder: &Path, names: &[String]) -> Result<String> {
-    let mut all = blake3::Hasher::new();
-    for name in names {
-        let digest = file_digest(&folder.join(name))?;
-        all.update(&(name.len() as u64).to_le_bytes());
-        all.update(name.as_bytes());
-        all.update(digest.as_bytes());
+/// Removes a file, if it is there.
+pub(crate) fn remove_file(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(error(path, "removing", source)),
+        _ => Ok(()),
     }
-    Ok(all.finalize().to_hex().to_string())
+}
+
+/// All that is below `folder`, sorted by name, links not followed: also what a store leaves behind when it is killed. What
+/// goes away while it is looked at is left out.
+pub(crate) fn entries(folder: &Path) -> Result<Vec<Entry>> {
+    let mut entries = Vec::new();
+    let mut open = vec![(folder.to_path_buf(), String::new())];
+    while let Some((folder, prefix)) = open.pop() {
+        let found = match fs::read_dir(&folder) {
+            Err(source) if source.kind() == io::ErrorKind::NotFound => continue,
+            found => found.map_err(|source| error(&folder, "listing", source))?,
+        };
+        for entry in found {
+            let entry = entry.map_err(|source| error(&folder, "listing", source))?;
+            // A name that is not UTF-8 is not of this project.
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            let path = entry.path();
+            let Some(kind) = looked_at(&path)? else { continue };
+            if kind.is_dir() {
+                open.push((path, format!("{prefix}{name}/")));
+            } else if kind.is_file() {
+                let modified = kind.modified().map_err(|source| error(&path, "looking", source))?;
+                entries.push(Entry {
+                    name: format!("{prefix}{name}"),
+                    bytes: kind.len(),
+                    modified_ms: since_1970(modified),
+                });
+            }
+        }
+    }
+    entries.sort();
+    Ok(entries)
+}
+
+/// The size of a file.
+pub(crate) fn size(path: &Path) -> Result<u64> {
+    Ok(fs::metadata(path).map_err(|source| error(path, "looking", source))?.len())
+}
+
+fn looked_at(path: &Path) -> Result<Option<fs::Metadata>> {
+    match fs::symlink_metadata(path) {
+        Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        kind => Ok(Some(kind.map_err(|source| error(path, "looking", source))?)),
+    }
+}
+
+/// Removes a folder that is empty; gives whether it did.
+pub(crate) fn remove_empty_folder(path: &Path) -> bool {
+    fs::remove_dir(path).is_ok()
+}
+
+/// Where copies of remote policies and known digests are kept: `EVOQ_CACHE`, else `~/.cache/evoq`, else the system's temporary
+/// folder.
+pub(crate) fn cache_folder() -> PathBuf {
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache/evoq"));
+    std::env::var_os("EVOQ_CACHE").map(PathBuf::from).or_else(home).unwrap_or_else(|| std::env::temp_dir().join("evoq"))
+}
+
+fn since_1970(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// Milliseconds since 1970 (UTC), for the ledger: nothing in an artifact may depend on it.
 pub fn now_ms() -> u64 {
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    since_1970(SystemTime::now())
 }
 
 #[cfg(test)]

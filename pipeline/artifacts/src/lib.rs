@@ -6,21 +6,35 @@
 
 mod artifact;
 pub mod checkpoint;
+mod digests;
 mod draft;
 mod error;
+mod fault;
+#[cfg(test)]
+mod faulty;
 mod files;
+mod gc;
 mod location;
 mod manifest;
 mod part;
+mod pieces;
+mod policy;
+mod probe;
+mod read;
 mod receipt;
+mod s3;
+mod verify;
 mod write;
 
 pub use artifact::Artifact;
+pub use digests::content_digest;
 pub use draft::{Draft, Header};
 pub use error::{Error, Result};
-pub use files::{content_digest, list_files, make_folder, now_ms, read_file, remove_folder, write_file};
-pub use location::{Created, Location, block_on};
+pub use files::{list_files, make_folder, now_ms, read_file, remove_folder, write_file};
+pub use gc::{Leftover, Reason, leftovers, remove};
+pub use location::{Created, Entry, Location, block_on};
 pub use manifest::{FileEntry, Manifest, PartEntry, TableParts};
 pub use part::Part;
 pub use receipt::{Receipt, Unit};
+pub use verify::{Verified, verify};
 pub use write::TableWriter;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// All that an artifact holds. Nothing that varies from run to run stands here.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// The version of this layout.
     pub evoq: u32,
@@ -33,6 +34,7 @@ impl Manifest {
 
 /// The parts of a table, in the order of their rows.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct TableParts {
     /// Rows in all parts.
     pub rows: u64,
@@ -42,6 +44,7 @@ pub struct TableParts {
 
 /// One Parquet file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct PartEntry {
     /// Its name below the artifact's prefix.
     pub name: String,
@@ -55,6 +58,7 @@ pub struct PartEntry {
 
 /// One file of a checkpoint folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct FileEntry {
     /// Its name below `policy/`.
     pub name: String,

@@ -11,7 +11,7 @@ use evoq_schemas::Table;
 use serde::{Deserialize, Serialize};
 
 use crate::files::remove_folder;
-use crate::{Created, Draft, Error, Location, Result, TableParts, TableWriter};
+use crate::{Created, Draft, Error, Location, Result, TableParts, TableWriter, read};
 
 /// The version of the layout that this release writes and reads.
 const LAYOUT: u32 = 1;
@@ -32,6 +32,15 @@ pub struct Receipt {
     pub tables: BTreeMap<String, TableParts>,
     /// What the stage wants to know of the unit when all are done.
     pub note: serde_json::Value,
+}
+
+impl Receipt {
+    /// The receipt in `bytes`, or what is wrong with it.
+    fn read(bytes: &[u8]) -> std::result::Result<Self, String> {
+        let receipt: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        read::tables(&receipt.tables)?;
+        Ok(receipt)
+    }
 }
 
 /// One unit of work in the making: its rows by table, and a note.
@@ -97,7 +106,7 @@ impl Draft {
         let text = serde_json::to_string(&receipt).expect("a receipt is plain data");
         match self.receipt_place(unit.number).create(Bytes::from(text))? {
             // Who was first counts: the receipts are read back when all are there.
-            Created::New | Created::Exists => Ok(()),
+            Created::New | Created::Same | Created::Exists => Ok(()),
         }
     }
 
@@ -111,8 +120,8 @@ impl Draft {
     pub fn receipt(&self, number: u32, of: u32) -> Result<Receipt> {
         let place = self.receipt_place(number);
         let corrupt = |what: String| Error::Corrupt { uri: place.uri().to_owned(), what };
-        let receipt: Receipt = serde_json::from_slice(&place.get()?)
-            .map_err(|error| corrupt(format!("is not a receipt: {error}; remove it, and its unit is done anew")))?;
+        let receipt = Receipt::read(&place.get()?)
+            .map_err(|what| corrupt(format!("is not a receipt: {what}; remove it, and its unit is done anew")))?;
         if (receipt.evoq, receipt.unit, receipt.units) == (LAYOUT, number, of) {
             Ok(receipt)
         } else {
@@ -129,7 +138,7 @@ impl Draft {
         let place = self.receipts_place();
         for (name, _) in place.list()? {
             let receipt = place.join(&name);
-            if parts && let Ok(found) = serde_json::from_slice::<Receipt>(&receipt.get()?) {
+            if parts && let Ok(found) = Receipt::read(&receipt.get()?) {
                 for entry in found.tables.values().flat_map(|table| &table.parts) {
                     self.location().join(&entry.name).delete()?;
                 }
@@ -215,6 +224,47 @@ mod tests {
         close(&draft(&folder, "f"), 0, 0..3);
         assert!(draft(&folder, "g").done_units().unwrap().is_empty());
         assert!(draft(&folder, "f").receipt(0, 3).unwrap_err().to_string().contains("unit 0 of 2"));
+    }
+
+    #[test]
+    fn a_receipt_that_names_what_is_not_below_its_prefix_is_refused_and_removes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let outside = folder.path().join("pairs/part.parquet");
+        crate::write_file(&outside, b"not ours").unwrap();
+        let draft = Draft::new(&Location::open(folder.path().join("a").to_str().unwrap()).unwrap(), header("f"));
+        close(&draft, 0, 0..3);
+        let place = draft.receipt_place(0);
+        let text = String::from_utf8(place.get().unwrap().to_vec()).unwrap();
+        let name = text.split('"').find(|text| text.ends_with(".parquet")).unwrap();
+        place.put(Bytes::from(text.replace(name, "../pairs/part.parquet"))).unwrap();
+        assert!(draft.receipt(0, 2).unwrap_err().to_string().contains("../pairs/part.parquet"));
+        draft.remove_receipts(true).unwrap();
+        assert!(outside.exists());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_damaged_receipt_never_names_a_place_outside_its_prefix(
+            flips in proptest::collection::vec((0usize..1000, 0u8..8), 0..4),
+            length in 0usize..1000,
+        ) {
+            let digest = "0123456789abcdef".repeat(4);
+            let text = format!(
+                r#"{{"evoq":1,"unit":0,"units":2,"tables":{{"pairs":{{"rows":3,"parts":[{{"name":"pairs/part-0-a.parquet","rows":3,"bytes":9,"digest":"{digest}"}}]}}}},"note":null}}"#
+            );
+            let mut bytes = text.into_bytes();
+            for (at, bit) in flips {
+                let at = at % bytes.len();
+                bytes[at] ^= 1 << bit;
+            }
+            // Half of them are whole, half are cut.
+            bytes.truncate(length.max(1) * 2 % (2 * bytes.len()));
+            if let Ok(receipt) = Receipt::read(&bytes) {
+                for part in receipt.tables.values().flat_map(|table| &table.parts) {
+                    proptest::prop_assert!(part.name.split('/').all(|it| !it.is_empty() && it != "." && it != ".."));
+                }
+            }
+        }
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Rows to Parquet parts: fixed batches, parts closed by size, names that carry the digest of what they hold.
 
 use std::marker::PhantomData;
+use std::sync::Arc;
 
+use arrow_schema::{Schema, SchemaRef};
 use bytes::Bytes;
 use evoq_schemas::Table;
 use parquet::arrow::ArrowWriter;
@@ -17,7 +19,7 @@ const BATCH: usize = 1024;
 /// Rows of a row group.
 const ROW_GROUP: usize = 64 * BATCH;
 /// Rows that are written at once where a row may hold a picture.
-const PICTURE_BATCH: usize = 64;
+const PICTURE_BATCH: usize = 8;
 /// A row group that holds pictures is closed when it has grown past this many bytes: it is buffered in memory.
 const PICTURE_GROUP_BYTES: usize = 8 << 20;
 /// A part is closed when it has grown past this many bytes.
@@ -95,7 +97,7 @@ impl<T: Table> TableWriter<T> {
             open
         } else {
             let properties = properties::<T>(&self.stage, &self.metadata);
-            (ArrowWriter::try_new(Vec::new(), T::schema(), Some(properties)).map_err(&fault)?, 0)
+            (ArrowWriter::try_new(Vec::new(), file_schema::<T>(), Some(properties)).map_err(&fault)?, 0)
         };
         writer.write(&batch).map_err(&fault)?;
         if holds_pictures::<T>() && writer.in_progress_size() >= PICTURE_GROUP_BYTES {
@@ -129,6 +131,18 @@ impl<T: Table> TableWriter<T> {
 /// Whether the table's rows hold a picture's bytes.
 fn holds_pictures<T: Table>() -> bool {
     T::NAME == evoq_schemas::Image::NAME
+}
+
+/// The table's schema as a file holds it. Where a file has an Arrow schema, pyarrow takes all metadata from it, and so does
+/// `datasets`, which looks for its features there and not among the file's own.
+fn file_schema<T: Table>() -> SchemaRef {
+    let schema = T::schema();
+    if !holds_pictures::<T>() {
+        return schema;
+    }
+    let mut metadata = schema.metadata().clone();
+    metadata.insert("huggingface".to_owned(), picture_features::<T>());
+    Arc::new(Schema::new_with_metadata(schema.fields().clone(), metadata))
 }
 
 fn properties<T: Table>(stage: &str, more: &[KeyValue]) -> WriterProperties {

@@ -3,19 +3,20 @@
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use evoq_artifacts::{Error as Fault, Location, read_file};
 
-use crate::child;
 use crate::error::{Error, Result};
 use crate::plan::{Plan, reasons};
 use crate::print::{Format, columns, say};
 use crate::problem::suggestion;
-use crate::run::run;
+use crate::run::{How, run};
 use crate::sql::Database;
 use crate::stages::Stages;
 use crate::workflow::Workflow;
+use crate::{child, gc, verify};
 
 /// Turns unlabelled pictures and a vision-language model into a better judge of picture quality
 #[derive(Debug, Parser)]
@@ -46,6 +47,10 @@ enum Order {
     Run(RunArgs),
     /// Query the tables of a run: votes, labels, rollouts, updates, scores, correlations, images, pairs
     Sql(SqlArgs),
+    /// Read every file that a manifest names, and tell which are missing or not what was written
+    Verify(VerifyArgs),
+    /// Remove what killed runs left behind: no manifest names it. Look at it with --dry-run first
+    Gc(GcArgs),
     /// Run a stage: `evoq vote …` is `evoq-vote …`
     #[command(external_subcommand)]
     Stage(Vec<OsString>),
@@ -70,6 +75,9 @@ struct RunArgs {
     /// Threads a stage may use [default: all cores]; results do not depend on it
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
+    /// Trust that no other process writes below the root: for a store that cannot keep two writers apart
+    #[arg(long, env = "EVOQ_SINGLE_WRITER")]
+    single_writer: bool,
 }
 
 #[derive(Debug, Args)]
@@ -91,6 +99,29 @@ struct SqlArgs {
     run: Option<String>,
 }
 
+#[derive(Debug, Args)]
+struct VerifyArgs {
+    /// An artifact, or a place with artifacts below it [default: the root]
+    #[arg(value_name = "URI", required_unless_present = "root")]
+    place: Option<String>,
+    /// Where artifacts are
+    #[arg(long, value_name = "URI", env = "EVOQ_ROOT")]
+    root: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct GcArgs {
+    /// Where artifacts are
+    #[arg(long, value_name = "URI", env = "EVOQ_ROOT")]
+    root: String,
+    /// Print what would be removed, and remove nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// How long nothing was written below a prefix without a manifest for it to count: 30 min, 12h, 2d. A run under way looks like one
+    #[arg(long, value_name = "AGE", value_parser = gc::age, default_value = "1d")]
+    older_than: Duration,
+}
+
 impl Cli {
     /// Does what was asked by a program called as `called`.
     pub(crate) fn execute(self, called: &Path) -> Result<()> {
@@ -99,6 +130,13 @@ impl Cli {
             Order::Plan(args) => show_plan(&args, &stages).map_err(|error| of_root(error, &args.root)),
             Order::Run(args) => run_workflow(&args, &stages).map_err(|error| of_root(error, &args.plan.root)),
             Order::Sql(args) => query(&args).map_err(|error| of_root(error, &args.root)),
+            Order::Verify(args) => {
+                let place = args.place.or(args.root).unwrap_or_default();
+                verify::run(&place).map_err(|error| of_root(error, &place))
+            }
+            Order::Gc(args) => {
+                gc::run(&args.root, args.older_than, args.dry_run).map_err(|error| of_root(error, &args.root))
+            }
             Order::Stage(arguments) => become_stage(&arguments, &stages),
         }
     }
@@ -138,7 +176,8 @@ fn show_plan(args: &PlanArgs, stages: &Stages) -> Result<()> {
 fn run_workflow(args: &RunArgs, stages: &Stages) -> Result<()> {
     let (workflow, root, plan) = opened(&args.plan, stages)?;
     child::watch_interrupts()?;
-    let run = run(&workflow, &plan, &root, args.threads.map(usize::from))?;
+    let how = How { threads: args.threads.map(usize::from), single_writer: args.single_writer };
+    let run = run(&workflow, &plan, &root, how)?;
     if workflow.show.is_empty() {
         return Ok(());
     }
@@ -175,7 +214,7 @@ fn become_stage(arguments: &[OsString], stages: &Stages) -> Result<()> {
     let stage = stage.to_string_lossy();
     let Some(program) = stages.find(&stage) else {
         let names = stages.names();
-        let known = names.iter().map(String::as_str).chain(["plan", "run", "sql"]);
+        let known = names.iter().map(String::as_str).chain(["plan", "run", "sql", "verify", "gc"]);
         let near = suggestion(&stage, known);
         return Err(Error::BadInput(format!("there is no command or stage `{stage}`{near}")));
     };

@@ -46,6 +46,9 @@ pub enum Error {
     /// A query failed while it ran.
     #[error("{0}")]
     Query(String),
+    /// Artifacts are not what their manifests state.
+    #[error("{0}")]
+    Damaged(String),
     /// The user asked to stop.
     #[error("stopped; the steps that were done stay done. Run the same command again to go on")]
     Interrupted,
@@ -64,7 +67,12 @@ impl Error {
             Self::Workflow(_) | Self::NotText { .. } | Self::BadInput(_) => 2,
             Self::Artifacts(error) if error.is_bad_input() => 2,
             Self::Step { code, .. } => *code,
-            Self::Artifacts(_) | Self::Root { .. } | Self::Program(_) | Self::Query(_) | Self::Output(_) => 1,
+            Self::Artifacts(_)
+            | Self::Root { .. }
+            | Self::Program(_)
+            | Self::Query(_)
+            | Self::Damaged(_)
+            | Self::Output(_) => 1,
             Self::Interrupted => 130,
         }
     }

@@ -3,7 +3,7 @@
 //! A workflow file is read into a tree in which everything knows its place (`tree`), its parameters are filled in (`params`),
 //! its sections and steps are read (`workflow`, `step`), steps are spread over rounds (`expand`) and checked against what the
 //! stages say of themselves (`stages`, `call`, `foreign`). The `plan` gives each step its fingerprint; `run` makes what the store
-//! lacks and enters it in the `ledger`; `sql` reads the tables of a run.
+//! lacks and enters it in the `ledger`; `sql` reads the tables of a run; `verify` and `gc` look after what is stored.
 
 mod call;
 mod child;
@@ -11,6 +11,7 @@ mod command;
 mod error;
 mod expand;
 mod foreign;
+mod gc;
 mod ledger;
 mod params;
 mod plan;
@@ -22,6 +23,7 @@ mod sql;
 mod stages;
 mod step;
 mod tree;
+mod verify;
 mod workflow;
 
 use std::path::PathBuf;

@@ -20,15 +20,27 @@ use crate::workflow::Workflow;
 /// How often a log gets a line of a step's progress.
 const EVERY: Duration = Duration::from_secs(10);
 
+/// How steps are run; results do not depend on it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct How {
+    /// Threads a stage may use; all cores without it.
+    pub threads: Option<usize>,
+    /// Trust that no other process writes below the root.
+    pub single_writer: bool,
+}
+
 /// Runs `plan`; gives the run's id.
-pub fn run(workflow: &Workflow, plan: &Plan, root: &Location, threads: Option<usize>) -> Result<String> {
+pub fn run(workflow: &Workflow, plan: &Plan, root: &Location, how: How) -> Result<String> {
+    if !how.single_writer && plan.steps.iter().any(|step| !step.found) {
+        root.probe()?;
+    }
     let mut ledger = Ledger::start(root, &plan.record(&workflow.name), workflow.seed)?;
     let screen = Screen::new(plan);
     screen.say(&format!("run {} of {}: {}", ledger.row.run, workflow.name, counts(plan)));
     let logs = ledger.place.join("logs");
     let logs = logs.local().map_or_else(|| std::env::temp_dir().join("evoq").join(&ledger.row.run), Path::to_path_buf);
     let start = Instant::now();
-    let result = plan.steps.iter().try_for_each(|step| one(step, &mut ledger, &logs, threads, &screen));
+    let result = plan.steps.iter().try_for_each(|step| one(step, &mut ledger, &logs, how, &screen));
     screen.clear();
     let outcome = match &result {
         Ok(()) => "done",
@@ -47,11 +59,11 @@ fn counts(plan: &Plan) -> String {
 }
 
 /// Makes one step, unless it is there.
-fn one(step: &PlannedStep, ledger: &mut Ledger, logs: &Path, threads: Option<usize>, screen: &Screen) -> Result<()> {
+fn one(step: &PlannedStep, ledger: &mut Ledger, logs: &Path, how: How, screen: &Screen) -> Result<()> {
     let (started_ms, start) = (now_ms(), Instant::now());
     // Two steps of one plan can be one artifact; another run may have made it meanwhile.
     let found = step.found || is_there(&step.location)?;
-    let result = if found { Ok(()) } else { make(step, logs, threads, screen) };
+    let result = if found { Ok(()) } else { make(step, logs, how, screen) };
     let record = &step.record;
     let outcome = match &result {
         Ok(()) => "done",
@@ -87,7 +99,7 @@ fn is_there(location: &Location) -> Result<bool> {
     }
 }
 
-fn make(step: &PlannedStep, logs: &Path, threads: Option<usize>, screen: &Screen) -> Result<()> {
+fn make(step: &PlannedStep, logs: &Path, how: How, screen: &Screen) -> Result<()> {
     if child::stopped() {
         return Err(Error::Interrupted);
     }
@@ -96,7 +108,7 @@ fn make(step: &PlannedStep, logs: &Path, threads: Option<usize>, screen: &Screen
     let log = logs.join(format!("{name}{}.log", step.record.step));
     let scratch = tempfile::tempdir()
         .map_err(|error| Error::Program(format!("a temporary folder could not be made: {error}")))?;
-    let mut command = command(step, scratch.path(), threads)?;
+    let mut command = command(step, scratch.path(), how)?;
     let ended = child::run(&mut command, &log, &|line| screen.progress(step, line))?;
     if child::stopped() && ended.code != Some(0) {
         return Err(Error::Interrupted);
@@ -131,7 +143,7 @@ fn line_of(ended: &Ended) -> String {
 }
 
 /// The program of a step with all its flags.
-fn command(step: &PlannedStep, scratch: &Path, threads: Option<usize>) -> Result<Command> {
+fn command(step: &PlannedStep, scratch: &Path, how: How) -> Result<Command> {
     match &step.work {
         Work::Stage { program, flags } => {
             let mut command = Command::new(program);
@@ -139,7 +151,8 @@ fn command(step: &PlannedStep, scratch: &Path, threads: Option<usize>) -> Result
                 command.args(uris.iter().map(|uri| format!("--{name}={uri}")));
             }
             command.args(flags).arg(format!("--out={}", step.location.uri()));
-            command.args(threads.map(|threads| format!("--threads={threads}")));
+            command.args(how.threads.map(|threads| format!("--threads={threads}")));
+            command.args(how.single_writer.then_some("--single-writer"));
             Ok(command)
         }
         Work::Command(call) => {
@@ -283,7 +296,7 @@ mod tests {
 
         fn run(&self, sets: &[&str]) -> Result<Vec<RunStepRow>> {
             let (workflow, plan) = self.planned(sets)?;
-            let run = run(&workflow, &plan, &self.root(), None)?;
+            let run = run(&workflow, &plan, &self.root(), How::default())?;
             run_steps(&self.root(), &run)
         }
 

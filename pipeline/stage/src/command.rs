@@ -15,6 +15,9 @@ use crate::job::STOP;
 use crate::units::Shard;
 use crate::{Job, Kind, Stage, content_parameters, describe, fingerprint, input_fingerprint};
 
+/// The variable that stands for `--single-writer`; `evoq run` sets it for the stages that it starts.
+const SINGLE_WRITER: &str = "EVOQ_SINGLE_WRITER";
+
 /// Parses, describes or runs.
 pub(crate) fn run<S: Stage>(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<()> {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
@@ -33,6 +36,9 @@ pub(crate) fn run<S: Stage>(arguments: impl IntoIterator<Item = OsString>) -> an
     if let Some(found) = found(out, &fingerprint)? {
         tracing::info!("{} is there already, {}", found.location().uri(), rows(&found));
         return Ok(());
+    }
+    if !matches.get_flag("single-writer") {
+        job.draft.location().probe()?;
     }
     stage.run(&mut job)?;
     job.check()?;
@@ -102,6 +108,12 @@ fn command<S: Stage>(runs: bool) -> Command {
                 .help("Print what this stage reads, writes and takes, as JSON, and end"),
         )
         .args(S::DIVIDES.then(|| contract(shard())))
+        .arg(
+            contract(Arg::new("single-writer").long("single-writer").action(ArgAction::SetTrue).env(SINGLE_WRITER)).help(
+                "Trust that no other process writes below --out: for a store that cannot keep two writers apart, which is \
+                 refused otherwise",
+            ),
+        )
         .arg(
             contract(Arg::new("threads").long("threads").value_name("N").value_parser(crate::range::count))
                 .help("Threads to use [default: all cores]; the output does not depend on it"),

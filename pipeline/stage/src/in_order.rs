@@ -6,11 +6,14 @@ use std::sync::mpsc;
 
 /// Results that are made ahead of the one that is being taken, for each thread.
 const AHEAD: usize = 2;
+/// Results that are made beyond that, so that the threads go on when one result takes long to be taken, as when it fills a page
+/// of a table.
+const SPARE: usize = 12;
 
 /// Does `work` on the items on rayon's threads and hands the results to `take` on this one, in the order of the items.
 ///
-/// At most two results a thread wait to be taken, so memory stays bounded however slow `take` is. After a failure no new item
-/// is begun; the failure that is told is the first in the order of the items.
+/// At most two results a thread and a dozen more wait to be taken, so memory stays bounded however slow `take` is. After a
+/// failure no new item is begun; the failure that is told is the first in the order of the items.
 pub fn in_order<I: Sync, O: Send, E: Send>(
     items: &[I],
     work: impl Fn(&I) -> Result<O, E> + Sync,
@@ -20,7 +23,7 @@ pub fn in_order<I: Sync, O: Send, E: Send>(
     if rayon::current_thread_index().is_some() {
         return items.iter().try_for_each(|item| take(work(item)?));
     }
-    let window = AHEAD * rayon::current_num_threads();
+    let window = window();
     let (sender, receiver) = mpsc::channel();
     let work = &work;
     rayon::in_place_scope(|scope| {
@@ -53,6 +56,11 @@ pub fn in_order<I: Sync, O: Send, E: Send>(
     })
 }
 
+/// How many results are under way or wait.
+fn window() -> usize {
+    AHEAD * rayon::current_num_threads() + SPARE
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -77,7 +85,7 @@ mod tests {
     fn no_more_results_wait_than_the_window_holds() {
         let begun = AtomicUsize::new(0);
         let mut taken = 0;
-        let window = AHEAD * rayon::current_num_threads();
+        let window = window();
         in_order(
             &[(); 200],
             |()| Ok::<_, ()>(begun.fetch_add(1, Ordering::SeqCst)),

@@ -4,7 +4,9 @@
 //! the units `i mod n`; whoever finds all receipts there commits the artifact.
 
 use std::ops::Range;
+use std::panic::resume_unwind;
 use std::str::FromStr;
+use std::thread::{self, ScopedJoinHandle};
 
 use evoq_artifacts::{Error, Receipt, Unit};
 use evoq_schemas::Table;
@@ -78,17 +80,11 @@ impl Job {
         let left = |unit: &u32| unit % self.shard.count == self.shard.index && !done.contains(unit);
         let left: Vec<u32> = (0..count).filter(left).collect();
         let progress = self.progress(what, left.iter().map(|unit| range(*unit).len() as u64).sum());
-        let mut is_refused = false;
-        for number in left {
-            self.check()?;
+        let is_refused = self.work_on(&left, |number| {
             let mut unit = self.draft.unit(number, count);
-            match work(&mut unit, range(number), &progress)? {
-                // Nothing will be committed: the others are only looked at.
-                UnitEnd::Done if is_refused => {}
-                UnitEnd::Done => self.draft.close_unit(unit)?,
-                UnitEnd::Refused => is_refused = true,
-            }
-        }
+            let end = work(&mut unit, range(number), &progress)?;
+            Ok((unit, end))
+        })?;
         drop(progress);
         if is_refused {
             self.draft.remove_receipts(true)?;
@@ -110,10 +106,43 @@ impl Job {
         }
     }
 
+    /// Does the work on the units `left`; gives whether one was refused. While a unit is closed, which takes the disk or the
+    /// network more than the processor, the next is worked on.
+    fn work_on(
+        &self,
+        left: &[u32],
+        mut work: impl FnMut(u32) -> anyhow::Result<(Unit, UnitEnd)>,
+    ) -> anyhow::Result<bool> {
+        let mut is_refused = false;
+        thread::scope(|scope| {
+            let mut closing: Option<ScopedJoinHandle<Result<(), Error>>> = None;
+            for number in left {
+                self.check()?;
+                match work(*number)? {
+                    // Nothing will be committed: the others are only looked at.
+                    (_, UnitEnd::Done) if is_refused => {}
+                    (unit, UnitEnd::Done) => {
+                        closed(closing.take())?;
+                        closing = Some(scope.spawn(|| self.draft.close_unit(unit)));
+                    }
+                    (_, UnitEnd::Refused) => is_refused = true,
+                }
+            }
+            closed(closing)
+        })?;
+        Ok(is_refused)
+    }
+
     /// Takes what the units wrote as the output table `T`.
     pub fn close_units<T: Table>(&mut self, units: &Units) -> anyhow::Result<()> {
         Ok(self.draft.add_units::<T>(&units.0)?)
     }
+}
+
+/// Waits until a unit is closed.
+fn closed(closing: Option<ScopedJoinHandle<Result<(), Error>>>) -> anyhow::Result<()> {
+    let Some(closing) = closing else { return Ok(()) };
+    Ok(closing.join().unwrap_or_else(|panic| resume_unwind(panic))?)
 }
 
 #[cfg(test)]

@@ -1,0 +1,50 @@
+//! A store that is busy, and lines that lose requests and answers.
+
+use std::sync::atomic::Ordering;
+
+use crate::proxy::{Fate, line_to};
+use crate::roles::{Role, plays, role};
+use crate::servers::{Kind, Server};
+
+#[test]
+fn a_busy_store_and_lost_answers_leave_everything_whole() {
+    for kind in [Kind::MiniStack, Kind::Moto] {
+        let folder = tempfile::tempdir().unwrap();
+        let Some(server) = Server::start(kind, folder.path()) else { continue };
+        let (port, troubled) = line_to(server.port(), |_, number| match (number, number % 7) {
+            // A while in which nothing is answered, and troubles now and then.
+            (20..26, _) | (_, 1) => Fate::Busy,
+            (_, 3) => Fate::Lost,
+            (_, 5) => Fate::AnswerLost,
+            _ => Fate::Answered,
+        });
+        let mut writer = Role::start(role("units", "s3://evoq/root", port).env("UNITS", "12"));
+        assert_eq!(writer.says(), "ready");
+        writer.go();
+        assert_eq!(writer.says(), "1200 rows", "{kind:?}");
+        let verified = plays(&mut role("verify", "s3://evoq/root", server.port()));
+        assert_eq!(verified, "1 artifacts, 12 files, bad []", "{kind:?}");
+        let troubled = troubled.load(Ordering::Relaxed);
+        eprintln!("{kind:?}: {troubled} requests were not answered");
+        assert!(troubled > 20, "{kind:?}");
+    }
+}
+
+#[test]
+fn an_object_whose_creation_was_not_answered_is_found_by_reading_back() {
+    for kind in [Kind::MiniStack, Kind::Moto] {
+        let folder = tempfile::tempdir().unwrap();
+        let Some(server) = Server::start(kind, folder.path()) else { continue };
+        let first_answer_is_lost =
+            line_to(
+                server.port(),
+                |request, number| {
+                    if request.creates() && number == 0 { Fate::AnswerLost } else { Fate::Answered }
+                },
+            );
+        // The client repeats the request and is told that the object is there: it is its own.
+        assert_eq!(plays(&mut role("create", "s3://evoq/a", first_answer_is_lost.0)), "Same", "{kind:?}");
+        assert_eq!(plays(&mut role("create", "s3://evoq/b", server.port())), "New", "{kind:?}");
+        assert_eq!(plays(&mut role("create", "s3://evoq/b", server.port())), "Same", "{kind:?}");
+    }
+}
