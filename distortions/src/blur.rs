@@ -1,16 +1,27 @@
 //! Blur: each pixel mixed with, or replaced by, pixels around it.
 
 use image::RgbImage;
+use rayon::prelude::*;
 
 use crate::Severity;
+use crate::cpu::kernels;
 use crate::draws::Draws;
-use crate::filter::{self, Border, pairwise_sum};
-use crate::levels::{truncate, units};
+use crate::estimates::{ROUNDING, runs, take_levels};
+use crate::filter::{Border, pairwise_sum};
+use crate::gaussian;
+use crate::levels::level_under;
+use crate::rows::in_bands;
+
+/// Samples that motion sums up side by side.
+const STRIP: usize = 64;
+
+/// Samples in a row of a strip in which disks are summed up: few enough for all rows of a disk to stay in the first cache.
+const LENS_STRIP: usize = 512;
 
 /// Gaussian blur cut off at four sigma.
 pub(crate) fn gaussian(picture: &RgbImage, severity: Severity) -> RgbImage {
     let sigma = severity.pick([1.0, 2.0, 3.0, 4.0, 5.0]);
-    truncate(&filter::gaussian(&units(picture), sigma))
+    gaussian::blurred(picture, sigma)
 }
 
 /// Half a Gaussian laid along the direction `angle`, in degrees, by whole pixels; the edges are repeated.
@@ -38,103 +49,174 @@ pub(crate) fn motion(picture: &RgbImage, severity: Severity, angle: f64) -> RgbI
 
 /// The weighted sum of copies of the picture moved by (dx, dy) pixels, edges repeated; truncated.
 fn mixed_along(picture: &RgbImage, steps: &[(i64, i64, f64)]) -> RgbImage {
-    let stride = 3 * picture.width() as usize;
-    let height = picture.height() as usize;
+    let (stride, height) = (3 * picture.width() as usize, picture.height() as usize);
     let reach = steps.iter().map(|(dx, _, _)| dx.unsigned_abs()).max().unwrap_or(0) as usize;
-    let mut padded_rows = Vec::with_capacity(height);
-    for row in picture.as_raw().chunks_exact(stride) {
-        let mut padded = Vec::with_capacity(stride + 6 * reach);
-        Border::Nearest.pad(row, reach, &mut padded);
-        padded_rows.push(padded);
-    }
-    let mut result = RgbImage::new(picture.width(), picture.height());
-    let mut sums = vec![0.0; stride];
-    for (y, samples) in result.chunks_exact_mut(stride).enumerate() {
-        sums.fill(0.0);
-        for &(dx, dy, weight) in steps {
-            let row = &padded_rows[Border::Nearest.index(y as i64 - dy, height)];
-            let start = 3 * (reach as i64 - dx) as usize;
-            for (sum, &level) in sums.iter_mut().zip(&row[start..]) {
-                *sum += weight * f64::from(level);
+    // Rows with `reach` pixels more on either side; whole strips are read at the end of the last one.
+    let padded_stride = stride + 6 * reach;
+    let mut padded = vec![0; height * padded_stride + STRIP];
+    padded.par_chunks_exact_mut(padded_stride).zip(picture.as_raw().par_chunks_exact(stride)).for_each(
+        |(padded, row)| {
+            padded[3 * reach..][..stride].copy_from_slice(row);
+            Border::Nearest.extend(padded, reach);
+        },
+    );
+    let weights: Vec<f64> = steps.iter().map(|(_, _, weight)| *weight).collect();
+    let singles: Vec<f32> = weights.iter().map(|&weight| weight as f32).collect();
+    // One rounding of the weights, and one of each sum: the last copy comes first, so that a weight is part of as many sums
+    // as there are copies before it, and one.
+    let sums: f64 = weights.iter().zip(1..).map(|(weight, place)| weight * f64::from(place)).sum();
+    let error = ((1.0 + sums) * ROUNDING) as f32;
+    in_bands(picture, |first, band| {
+        let (mut sums, mut doubtful) = (vec![0.0; stride], Vec::new());
+        for (y, levels) in (first as i64..).zip(band.chunks_exact_mut(stride)) {
+            let copy = |&(dx, dy, _): &(i64, i64, f64)| {
+                let start = Border::Nearest.index(y - dy, height) * padded_stride;
+                &padded[start + 3 * (reach as i64 - dx) as usize..]
+            };
+            let copies: Vec<&[u8]> = steps.iter().map(copy).collect();
+            add_copies(&copies, &singles, &mut sums);
+            take_levels(&sums, error, levels, &mut doubtful);
+            for run in runs(&mut doubtful) {
+                add_exactly(&copies, &weights, 3 * run.start, &mut levels[3 * run.start..3 * run.end]);
             }
         }
-        for (sample, sum) in samples.iter_mut().zip(&sums) {
-            *sample = sum.clamp(0.0, 255.0) as u8;
+    })
+}
+
+kernels! {
+    /// Sets `sums` to weighted sums of copies, the last copy added first.
+    fn add_copies(copies: &[&[u8]], weights: &[f32], sums: &mut [f32]) {
+        for (left, sums) in (0..).step_by(STRIP).zip(sums.chunks_mut(STRIP)) {
+            let mut sum = [0.0; STRIP];
+            for (copy, &weight) in copies.iter().zip(weights).rev() {
+                if let Some(copy) = copy[left..].first_chunk::<STRIP>() {
+                    for (sum, &level) in sum.iter_mut().zip(copy) {
+                        *sum = f32::from(level).mul_add(weight, *sum);
+                    }
+                }
+            }
+            if let Some(sums) = sums.first_chunk_mut::<STRIP>() {
+                *sums = sum;
+            } else {
+                sums.copy_from_slice(&sum[..sums.len()]);
+            }
         }
     }
-    result
+
+    /// Sets levels to those of the weighted sums of copies from `left` on, in double precision, the first copy added first.
+    fn add_exactly(copies: &[&[u8]], weights: &[f64], left: usize, levels: &mut [u8]) {
+        for (left, levels) in (left..).step_by(STRIP).zip(levels.chunks_mut(STRIP)) {
+            let mut sum = [0.0; STRIP];
+            for (copy, weight) in copies.iter().zip(weights) {
+                for (sum, &level) in sum.iter_mut().zip(&copy[left..]) {
+                    *sum += weight * f64::from(level);
+                }
+            }
+            for (level, sum) in levels.iter_mut().zip(sum) {
+                *level = level_under(sum.clamp(0.0, 255.0));
+            }
+        }
+    }
 }
 
 /// The mean over a disk, the border mirrored.
 pub(crate) fn lens(picture: &RgbImage, severity: Severity) -> RgbImage {
     let radius: usize = severity.pick([2, 3, 4, 6, 8]);
-    // How far the disk reaches to either side, on its middle row and on each row away from it.
-    let halves: Vec<usize> = (0..=radius).map(|y| (radius * radius - y * y).isqrt()).collect();
-    let taps: usize = halves.iter().map(|half| 2 * half + 1).sum::<usize>() * 2 - (2 * halves[0] + 1);
+    // How far the disk reaches to either side, on each of its rows.
+    let rows = -(radius as i64)..=radius as i64;
+    let halves: Vec<usize> = rows.map(|y| (radius * radius - (y * y) as usize).isqrt()).collect();
+    let taps: usize = halves.iter().map(|half| 2 * half + 1).sum();
     // The reference's weights are single floats: some of them fall short of 1 in sum, and flat areas lose a level.
     let weight = f64::from(1.0 / taps as f32);
-
     let stride = 3 * picture.width() as usize;
-    let height = picture.height() as usize;
-    let sums_per_row = running_sums(picture, radius);
-    let mut result = RgbImage::new(picture.width(), picture.height());
-    let mut disks = vec![0_u32; stride];
-    for (y, samples) in result.chunks_exact_mut(stride).enumerate() {
-        disks.fill(0);
-        for dy in -(radius as i64)..=radius as i64 {
-            let half = halves[dy.unsigned_abs() as usize];
-            let sums = &sums_per_row[Border::Mirrored.index(y as i64 + dy, height)];
-            let before = &sums[3 * (radius - half)..];
-            let after = &sums[3 * (radius + half + 1)..];
-            for ((disk, before), after) in disks.iter_mut().zip(before).zip(after) {
-                *disk += after - before;
+    in_bands(picture, |first, band| {
+        let rows = band.len() / stride;
+        let sums: Vec<Vec<u16>> = (0..rows + 2 * radius)
+            .map(|i| {
+                let y = Border::Mirrored.index((first + i) as i64 - radius as i64, picture.height() as usize);
+                running_sums(&picture.as_raw()[y * stride..(y + 1) * stride], radius)
+            })
+            .collect();
+        for left in (0..stride).step_by(LENS_STRIP) {
+            let right = stride.min(left + LENS_STRIP);
+            for (i, samples) in band.chunks_exact_mut(stride).enumerate() {
+                let mut disks = [0; LENS_STRIP];
+                for (sums, half) in sums[i..].iter().zip(&halves) {
+                    let before = &sums[3 * (radius - half) + left..];
+                    let after = &sums[3 * (radius + half + 1) + left..];
+                    add_spans(before, after, &mut disks[..right - left]);
+                }
+                take_means(&disks, weight, &mut samples[left..right]);
             }
         }
-        for (sample, &disk) in samples.iter_mut().zip(&disks) {
-            *sample = (f64::from(disk) * weight) as u8;
+    })
+}
+
+/// The sums of a row's samples before each position, channel by channel, the row extended by `reach` mirrored pixels.
+/// They wrap around; the largest disk's sum, 197 times 255, does not, so that differences of them are right.
+fn running_sums(row: &[u8], reach: usize) -> Vec<u16> {
+    let mut padded = vec![0; row.len() + 6 * reach];
+    padded[3 * reach..][..row.len()].copy_from_slice(row);
+    Border::Mirrored.extend(&mut padded, reach);
+    let mut sums = vec![0; padded.len() + 3];
+    let mut running = [0_u16; 3];
+    for (sums, pixel) in sums[3..].as_chunks_mut::<3>().0.iter_mut().zip(padded.as_chunks::<3>().0) {
+        for (running, &level) in running.iter_mut().zip(pixel) {
+            *running = running.wrapping_add(u16::from(level));
+        }
+        *sums = running;
+    }
+    sums
+}
+
+kernels! {
+    /// Adds to each disk the span between two running sums.
+    fn add_spans(before: &[u16], after: &[u16], disks: &mut [u16]) {
+        for ((disk, &before), &after) in disks.iter_mut().zip(before).zip(after) {
+            *disk = disk.wrapping_add(after.wrapping_sub(before));
         }
     }
+
+    /// Sets samples to sums times `weight`.
+    fn take_means(sums: &[u16], weight: f64, samples: &mut [u8]) {
+        for (sample, &sum) in samples.iter_mut().zip(sums) {
+            *sample = level_under(f64::from(sum) * weight);
+        }
+    }
+}
+
+/// Gaussian blur, pixels shuffled, and the same blur again.
+pub(crate) fn glass(picture: &RgbImage, severity: Severity, draws: &mut Draws) -> RgbImage {
+    let (sigma, shift, rounds) = severity.pick([(0.7, 1, 1), (0.9, 2, 1), (1.2, 2, 2), (1.4, 3, 2), (1.6, 4, 2)]);
+    let mut blurred = gaussian::finely_blurred(picture, sigma);
+    for _ in 0..rounds {
+        shuffle(blurred.as_chunks_mut().0, picture.width(), shift, draws);
+    }
+    gaussian::blurred_levels(&blurred, sigma)
+}
+
+/// Pixels shuffled.
+pub(crate) fn jitter(picture: &RgbImage, severity: Severity, draws: &mut Draws) -> RgbImage {
+    let mut result = picture.clone();
+    shuffle(result.as_chunks_mut().0, picture.width(), severity.pick([1, 2, 3, 4, 5]), draws);
     result
 }
 
-/// For each row, padded by `reach` mirrored pixels, the sums of the samples before each position, channel by channel.
-fn running_sums(picture: &RgbImage, reach: usize) -> Vec<Vec<u32>> {
-    let stride = 3 * picture.width() as usize;
-    let mut padded = Vec::with_capacity(stride + 6 * reach);
-    let row_sums = |row| {
-        Border::Mirrored.pad(row, reach, &mut padded);
-        let mut sums = Vec::with_capacity(padded.len() + 3);
-        sums.extend([0; 3]);
-        let mut running = [0_u32; 3];
-        for pixel in padded.chunks_exact(3) {
-            for (sum, &level) in running.iter_mut().zip(pixel) {
-                *sum += u32::from(level);
-            }
-            sums.extend(running);
-        }
-        sums
-    };
-    picture.as_raw().chunks_exact(stride).map(row_sums).collect()
-}
-
-/// Each pixel replaced by one nearby, drawn uniformly, from the last row and column backwards.
+/// Replaces each pixel by one up to `shift` away, drawn uniformly, from the last row and column backwards; rows are
+/// `width` pixels long. The order matters, so this is the work of one thread.
 ///
 /// The reference means to swap the two but copies, so pixels are lost: of a picture of all-different pixels 68, 51, 47, 46
-/// and 45 % are left at severities 1 to 5.
-pub(crate) fn jitter(picture: &RgbImage, severity: Severity, draws: &mut Draws) -> RgbImage {
-    let shift = severity.pick([1, 2, 3, 4, 5]);
-    let width = i64::from(picture.width());
+/// and 45 % are left at shifts of 1 to 5.
+fn shuffle<T: Copy>(pixels: &mut [[T; 3]], width: u32, shift: u32, draws: &mut Draws) {
+    let width = i64::from(width);
+    let height = pixels.len() as i64 / width;
     let near = i64::from(shift);
-    let mut result = picture.clone();
-    for y in (near + 1..=i64::from(picture.height()) - near).rev() {
+    for y in (near + 1..=height - near).rev() {
         for x in (near + 1..=width - near).rev() {
             let (dx, dy) = draws.steps(shift);
-            let from = 3 * ((y + dy) * width + x + dx) as usize;
-            let to = 3 * (y * width + x) as usize;
-            result.copy_within(from..from + 3, to);
+            pixels[(y * width + x) as usize] = pixels[((y + dy) * width + x + dx) as usize];
         }
     }
-    result
 }
 
 #[cfg(test)]

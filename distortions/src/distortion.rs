@@ -6,7 +6,10 @@ use std::str::FromStr;
 use image::RgbImage;
 
 use crate::draws::Draws;
-use crate::{Error, blur, brightness, compression, contrast, noise, oversharpen, pixelate, quantization, saturation};
+use crate::{
+    Error, blur, brightness, compression, contrast, equalization, noise, otsu, oversharpen, pixelate, quantization,
+    saturation, zoom,
+};
 
 /// A type's function, by what it needs besides the picture and the severity.
 pub(crate) enum Render {
@@ -59,8 +62,12 @@ distortions! {
     BlurGaussian, "blur_gaussian", Blur, Fixed(blur::gaussian);
     /// Blur along a line, fading to one side.
     BlurMotion, "blur_motion", Blur, Directed(blur::motion);
+    /// Blur with pixels replaced by near ones.
+    BlurGlass, "blur_glass", Blur, Drawn(blur::glass);
     /// Blur over a disk.
     BlurLens, "blur_lens", Blur, Fixed(blur::lens);
+    /// Blur away from the middle.
+    BlurZoom, "blur_zoom", Blur, Fixed(zoom::zoom);
     /// Pixels replaced by near ones.
     BlurJitter, "blur_jitter", Blur, Drawn(blur::jitter);
     /// Gaussian noise in RGB.
@@ -77,24 +84,50 @@ distortions! {
     NoiseImpulse, "noise_impulse", Noise, Drawn(noise::impulse);
     /// JPEG at low quality.
     CompressionJpeg, "compression_jpeg", Compression, Fixed(compression::jpeg);
+    /// JPEG 2000 at a low signal-to-noise ratio.
+    CompressionJpeg2000, "compression_jpeg_2000", Compression, Fixed(compression::jpeg_2000);
+    /// A constant added to the value in HSV.
+    BrightnessBrightenShiftHsv, "brightness_brighten_shfit_HSV", Brighten, Fixed(brightness::brighten_shift_hsv);
     /// A constant added in RGB.
     BrightnessBrightenShiftRgb, "brightness_brighten_shfit_RGB", Brighten, Fixed(brightness::brighten_shift_rgb);
+    /// A power under 1 of the value in HSV.
+    BrightnessBrightenGammaHsv, "brightness_brighten_gamma_HSV", Brighten, Fixed(brightness::brighten_gamma_hsv);
+    /// A power under 1 in RGB.
+    BrightnessBrightenGammaRgb, "brightness_brighten_gamma_RGB", Brighten, Fixed(brightness::brighten_gamma_rgb);
+    /// A constant subtracted from the value in HSV.
+    BrightnessDarkenShiftHsv, "brightness_darken_shfit_HSV", Darken, Fixed(brightness::darken_shift_hsv);
     /// A constant subtracted in RGB.
     BrightnessDarkenShiftRgb, "brightness_darken_shfit_RGB", Darken, Fixed(brightness::darken_shift_rgb);
+    /// A power over 1 of the value in HSV.
+    BrightnessDarkenGammaHsv, "brightness_darken_gamma_HSV", Darken, Fixed(brightness::darken_gamma_hsv);
     /// A power over 1 in RGB.
     BrightnessDarkenGammaRgb, "brightness_darken_gamma_RGB", Darken, Fixed(brightness::darken_gamma_rgb);
     /// Samples moved away from the mean luma.
     ContrastStrengthenScale, "contrast_strengthen_scale", ContrastStrengthen, Fixed(contrast::strengthen_scale);
+    /// Samples pushed apart along a curve about the mean.
+    ContrastStrengthenStretch, "contrast_strengthen_stretch", ContrastStrengthen, Fixed(contrast::strengthen_stretch);
     /// Samples moved towards the mean luma.
     ContrastWeakenScale, "contrast_weaken_scale", ContrastWeaken, Fixed(contrast::weaken_scale);
+    /// Samples pulled together along a curve about the mean.
+    ContrastWeakenStretch, "contrast_weaken_stretch", ContrastWeaken, Fixed(contrast::weaken_stretch);
+    /// Saturation scaled up in HSV.
+    SaturateStrengthenHsv, "saturate_strengthen_HSV", SaturateStrengthen, Fixed(saturation::strengthen_hsv);
     /// Chroma scaled up in `YCrCb`.
     SaturateStrengthenYcrcb, "saturate_strengthen_YCrCb", SaturateStrengthen, Fixed(saturation::strengthen_ycrcb);
+    /// Saturation scaled down in HSV.
+    SaturateWeakenHsv, "saturate_weaken_HSV", SaturateWeaken, Fixed(saturation::weaken_hsv);
+    /// Chroma scaled down in `YCrCb`.
+    SaturateWeakenYcrcb, "saturate_weaken_YCrCb", SaturateWeaken, Fixed(saturation::weaken_ycrcb);
     /// Unsharp masking, overdone.
     Oversharpen, "oversharpen", Oversharpen, Fixed(oversharpen::oversharpen);
     /// Blocks of one colour.
     Pixelate, "pixelate", Pixelate, Fixed(pixelate::pixelate);
+    /// Few levels per channel, by Otsu's method.
+    QuantizationOtsu, "quantization_otsu", Quantization, Fixed(otsu::quantized);
     /// Few levels per channel, by median cut.
     QuantizationMedian, "quantization_median", Quantization, Fixed(quantization::median);
+    /// Few levels for all channels, by equalising their histogram.
+    QuantizationHist, "quantization_hist", Quantization, Fixed(equalization::quantized);
 }
 
 impl Distortion {
@@ -105,7 +138,7 @@ impl Distortion {
 
     /// Whether a grey picture is changed: to change the saturation of grey does nothing.
     pub fn changes_grey(self) -> bool {
-        !matches!(self.group(), Group::SaturateStrengthen)
+        !matches!(self.group(), Group::SaturateStrengthen | Group::SaturateWeaken)
     }
 }
 
@@ -163,6 +196,8 @@ pub enum Group {
     ContrastWeaken,
     /// More colour.
     SaturateStrengthen,
+    /// Less colour.
+    SaturateWeaken,
     /// Halos at edges.
     Oversharpen,
     /// Blocks.
@@ -173,7 +208,7 @@ pub enum Group {
 
 impl Group {
     /// Every group.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Blur,
         Self::Noise,
         Self::Compression,
@@ -182,6 +217,7 @@ impl Group {
         Self::ContrastStrengthen,
         Self::ContrastWeaken,
         Self::SaturateStrengthen,
+        Self::SaturateWeaken,
         Self::Oversharpen,
         Self::Pixelate,
         Self::Quantization,
@@ -198,6 +234,7 @@ impl Group {
             Self::ContrastStrengthen => "contrast_strengthen",
             Self::ContrastWeaken => "contrast_weaken",
             Self::SaturateStrengthen => "saturate_strengthen",
+            Self::SaturateWeaken => "saturate_weaken",
             Self::Oversharpen => "oversharpen",
             Self::Pixelate => "pixelate",
             Self::Quantization => "quantization",
@@ -276,16 +313,16 @@ mod tests {
     }
 
     #[test]
-    fn every_group_has_a_type() {
-        for group in Group::ALL {
-            assert!(Distortion::ALL.iter().any(|distortion| distortion.group() == group), "{group}");
-        }
+    fn groups_have_the_references_numbers_of_types() {
+        let types = |group| Distortion::ALL.into_iter().filter(|distortion| distortion.group() == group).count();
+        assert_eq!(Group::ALL.map(types), [6, 6, 2, 4, 4, 2, 2, 2, 2, 1, 1, 3]);
+        assert_eq!(Distortion::ALL.len(), 35);
     }
 
     #[test]
-    fn eight_types_draw() {
+    fn nine_types_draw() {
         let random: Vec<_> = Distortion::ALL.into_iter().filter(|distortion| distortion.random()).collect();
-        assert_eq!(random.len(), 8, "{random:?}");
+        assert_eq!(random.len(), 9, "{random:?}");
         assert!(random.iter().all(|distortion| matches!(distortion.group(), Group::Blur | Group::Noise)));
     }
 }

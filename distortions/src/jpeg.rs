@@ -5,6 +5,11 @@
 //! any machine; a coder with vector instructions of its own would give others on others.
 
 use image::RgbImage;
+use rayon::prelude::*;
+
+use crate::cpu::kernels;
+use crate::dct::{LANES, Steps, quantize_blocks};
+use crate::rows::{in_bands, join, split};
 
 /// The standard's luma table (ITU-T T.81, K.1), row by row.
 const LUMA_TABLE: [u16; 64] = [
@@ -22,223 +27,166 @@ const CHROMA_TABLE: [u16; 64] = [
 
 /// The picture after coding at `quality`, 1 to 49, and decoding.
 pub(crate) fn coded(picture: &RgbImage, quality: u16) -> RgbImage {
-    let luma_steps = steps(&LUMA_TABLE, quality);
-    let chroma_steps = steps(&CHROMA_TABLE, quality);
-    let [luma, cb, cr] = planes(picture);
-    let luma = luma.quantized(&luma_steps);
-    let [cb, cr] = [cb, cr].map(|plane| plane.halved().quantized(&chroma_steps).doubled(luma.width, luma.height));
-    let mut result = RgbImage::new(picture.width(), picture.height());
-    let samples = luma.samples.iter().zip(&cb.samples).zip(&cr.samples);
-    for (pixel, ((&luma, &cb), &cr)) in result.chunks_exact_mut(3).zip(samples) {
-        pixel.copy_from_slice(&rgb(luma, cb, cr));
-    }
-    result
+    let [luma_steps, chroma_steps] = [LUMA_TABLE, CHROMA_TABLE].map(|table| Steps::new(scaled(&table, quality)));
+    let planes = Planes::coded(picture, &luma_steps, &chroma_steps);
+    let width = picture.width() as usize;
+    in_bands(picture, |first, band| {
+        let mut rgb = [(); 3].map(|()| vec![0; width + 1]);
+        let mut sums = vec![0; width.div_ceil(2) + 2];
+        for (y, samples) in (first..).zip(band.chunks_exact_mut(3 * width)) {
+            let [red, green, blue] = &mut rgb;
+            planes.double(&planes.cr, y, &mut sums, red);
+            planes.double(&planes.cb, y, &mut sums, blue);
+            let luma = &planes.luma[y * planes.stride..][..width];
+            to_rgb(luma, &mut red[..width], &mut green[..width], &mut blue[..width]);
+            join(&red[..width], &green[..width], &blue[..width], samples);
+        }
+    })
 }
 
 /// A table's steps at a quality under 50, at most 255 as baseline coding demands.
-fn steps(table: &[u16; 64], quality: u16) -> [i32; 64] {
+fn scaled(table: &[u16; 64], quality: u16) -> [i32; 64] {
     let percent = 5000 / i32::from(quality);
     table.map(|step| ((i32::from(step) * percent + 50) / 100).clamp(1, 255))
 }
 
-/// One component, row by row.
-struct Plane {
-    width: usize,
-    height: usize,
-    samples: Vec<u8>,
+/// The components of a picture, row by row; chroma has half as many rows as luma and half as long ones.
+struct Planes {
+    /// Samples in a row of luma, whole blocks with more to fill the last lanes.
+    stride: usize,
+    luma: Vec<u8>,
+    cb: Vec<u8>,
+    cr: Vec<u8>,
+    /// Rows of chroma that belong to the picture.
+    chroma_height: usize,
 }
 
-/// The planes Y, Cb and Cr.
-fn planes(picture: &RgbImage) -> [Plane; 3] {
-    let (width, height) = (picture.width() as usize, picture.height() as usize);
-    // Weights in 16 fractional bits; chroma's half is one unit short, which rounds ties down.
-    let component = |[red, green, blue]: [i32; 3], offset: i32| {
-        let convert = |pixel: &[u8]| {
-            let [r, g, b] = [pixel[0], pixel[1], pixel[2]].map(i32::from);
-            ((red * r + green * g + blue * b + offset) >> 16) as u8
+impl Planes {
+    /// Takes a picture apart and rounds each block's transform to multiples of the steps, 16 rows at a time.
+    fn coded(picture: &RgbImage, luma_steps: &Steps, chroma_steps: &Steps) -> Self {
+        let (width, height) = (picture.width() as usize, picture.height() as usize);
+        let chroma_stride = width.div_ceil(2).next_multiple_of(8 * LANES);
+        let stride = 2 * chroma_stride;
+        let units = height.div_ceil(16);
+        let mut planes = Self {
+            stride,
+            luma: vec![0; units * 16 * stride],
+            cb: vec![0; units * 8 * chroma_stride],
+            cr: vec![0; units * 8 * chroma_stride],
+            chroma_height: height.div_ceil(2),
         };
-        Plane { width, height, samples: picture.as_raw().chunks_exact(3).map(convert).collect() }
-    };
-    let chroma_offset = (128 << 16) + (1 << 15) - 1;
-    [
-        component([19_595, 38_470, 7471], 1 << 15),
-        component([-11_059, -21_709, 32_768], chroma_offset),
-        component([32_768, -27_439, -5329], chroma_offset),
-    ]
-}
-
-/// A pixel's RGB levels.
-fn rgb(luma: u8, cb: u8, cr: u8) -> [u8; 3] {
-    const HALF: i32 = 1 << 15;
-    let (luma, cb, cr) = (i32::from(luma), i32::from(cb) - 128, i32::from(cr) - 128);
-    let red = luma + ((91_881 * cr + HALF) >> 16);
-    let green = luma + ((-22_554 * cb - 46_802 * cr + HALF) >> 16);
-    let blue = luma + ((116_130 * cb + HALF) >> 16);
-    [red, green, blue].map(|level| level.clamp(0, 255) as u8)
-}
-
-impl Plane {
-    /// Means over 2x2 samples, rounded down and up in turn; an odd edge is repeated. The width comes out filled up to whole
-    /// blocks from the repeated edge: libjpeg fills chroma to the right before it is halved, but downwards after.
-    fn halved(&self) -> Self {
-        let (width, height) = (self.width.div_ceil(16) * 8, self.height.div_ceil(2));
-        let mut samples = Vec::with_capacity(width * height);
-        for y in 0..height {
-            let above = &self.samples[2 * y * self.width..][..self.width];
-            let below = &self.samples[(2 * y + 1).min(self.height - 1) * self.width..][..self.width];
-            samples.extend((0..width).map(|x| {
-                let (left, right) = ((2 * x).min(self.width - 1), (2 * x + 1).min(self.width - 1));
-                let sum = [above[left], above[right], below[left], below[right]].map(u16::from).iter().sum::<u16>();
-                ((sum + 1 + (x % 2) as u16) >> 2) as u8
-            }));
-        }
-        Self { width, height, samples }
-    }
-
-    /// Each block of 8x8 transformed, divided by the steps, rounded, multiplied and transformed back.
-    fn quantized(&self, steps: &[i32; 64]) -> Self {
-        let mut result = Self { width: self.width, height: self.height, samples: vec![0; self.samples.len()] };
-        for top in (0..self.height).step_by(8) {
-            for left in (0..self.width).step_by(8) {
-                let mut block = [0; 64];
-                for (y, line) in block.chunks_exact_mut(8).enumerate() {
-                    let row = &self.samples[(top + y).min(self.height - 1) * self.width..][..self.width];
-                    for (x, number) in line.iter_mut().enumerate() {
-                        *number = i32::from(row[(left + x).min(self.width - 1)]) - 128;
-                    }
-                }
-                transform(&mut block);
-                for (number, step) in block.iter_mut().zip(steps) {
-                    // The transform's numbers are 8 times too large.
-                    let divisor = 8 * step;
-                    *number = (number.abs() + divisor / 2) / divisor * number.signum() * step;
-                }
-                invert(&mut block);
-                let columns = (self.width - left).min(8);
-                for (y, line) in block.chunks_exact(8).enumerate().take(self.height - top) {
-                    let row = &mut result.samples[(top + y) * self.width + left..][..columns];
-                    for (sample, number) in row.iter_mut().zip(line) {
-                        *sample = (number + 128).clamp(0, 255) as u8;
-                    }
-                }
+        let luma = planes.luma.par_chunks_mut(16 * stride);
+        let chroma = planes.cb.par_chunks_mut(8 * chroma_stride).zip(planes.cr.par_chunks_mut(8 * chroma_stride));
+        luma.zip(chroma).enumerate().for_each(|(unit, (luma, (cb, cr)))| {
+            fill_unit(picture, 16 * unit, luma, cb, cr);
+            for luma in luma.chunks_exact_mut(8 * stride) {
+                quantize_blocks(luma, stride, width.next_multiple_of(8 * LANES), luma_steps);
             }
-        }
-        result
-    }
-
-    /// Doubles both sides, to `width` and `height`, each sample three parts the nearer and one part the farther of two
-    /// along each axis.
-    fn doubled(&self, width: usize, height: usize) -> Self {
-        let used = width.div_ceil(2);
-        let mut samples = vec![0; width * height];
-        let mut sums = vec![0_u16; used];
-        for (y, row) in samples.chunks_exact_mut(width).enumerate() {
-            let near = y / 2;
-            let far = if y % 2 == 0 { near.saturating_sub(1) } else { (near + 1).min(self.height - 1) };
-            let [near, far] = [near, far].map(|y| &self.samples[y * self.width..][..used]);
-            for (sum, (&near, &far)) in sums.iter_mut().zip(near.iter().zip(far)) {
-                *sum = 3 * u16::from(near) + u16::from(far);
+            for chroma in [cb, cr] {
+                quantize_blocks(chroma, chroma_stride, chroma_stride, chroma_steps);
             }
-            for (x, sample) in row.iter_mut().enumerate() {
-                let near = x / 2;
-                // At the edges both are the same. Ties are rounded up on the left and down on the right.
-                let (far, half) = if x % 2 == 0 { (near.saturating_sub(1), 8) } else { ((near + 1).min(used - 1), 7) };
-                *sample = ((3 * sums[near] + sums[far] + half) >> 4) as u8;
+        });
+        planes
+    }
+
+    /// Row `y` of a chroma plane with both sides doubled, each sample three parts the nearer and one part the farther of
+    /// two along each axis. `sums` is for keeping, two longer than a row of chroma.
+    fn double(&self, plane: &[u8], y: usize, sums: &mut [u16], row: &mut [u8]) {
+        let near = y / 2;
+        let far = if y.is_multiple_of(2) { near.saturating_sub(1) } else { (near + 1).min(self.chroma_height - 1) };
+        let width = sums.len() - 2;
+        let [near, far] = [near, far].map(|y| &plane[y * self.stride / 2..][..width]);
+        weigh(near, far, &mut sums[1..=width]);
+        // At the edges both are the same.
+        (sums[0], sums[width + 1]) = (sums[1], sums[width]);
+        double_row(sums, row);
+    }
+}
+
+/// Fills 16 rows of luma and 8 of chroma from the picture's row `top` on, edges repeated.
+fn fill_unit(picture: &RgbImage, top: usize, luma: &mut [u8], cb: &mut [u8], cr: &mut [u8]) {
+    let (width, height) = (picture.width() as usize, picture.height() as usize);
+    let stride = luma.len() / 16;
+    // libjpeg fills rows to the right before chroma is halved.
+    let filled = width.next_multiple_of(16);
+    let mut rgb = [(); 3].map(|()| vec![0; filled]);
+    let mut chroma = [(); 4].map(|()| vec![0; filled]);
+    let pairs = (height - top).min(16).div_ceil(2);
+    for (i, luma) in luma.chunks_exact_mut(2 * stride).enumerate().take(pairs) {
+        let y = top + 2 * i;
+        let [cb_above, cr_above, cb_below, cr_below] = &mut chroma;
+        let pairs = [(y, cb_above, cr_above), (y + 1, cb_below, cr_below)];
+        for ((y, cb, cr), luma) in pairs.into_iter().zip(luma.chunks_exact_mut(stride)) {
+            let row = &picture.as_raw()[y.min(height - 1) * 3 * width..][..3 * width];
+            let [red, green, blue] = &mut rgb;
+            split(row, red, green, blue);
+            for plane in [&mut *red, green, blue] {
+                let last = plane[width - 1];
+                plane[width..].fill(last);
             }
+            from_rgb(red, green, blue, luma, cb, cr);
         }
-        Self { width, height, samples }
+        let [cb_above, cr_above, cb_below, cr_below] = &chroma;
+        halve(cb_above, cb_below, &mut cb[i * stride / 2..]);
+        halve(cr_above, cr_below, &mut cr[i * stride / 2..]);
+    }
+    // It fills downwards after: each plane repeats its own last row.
+    for (plane, rows, stride) in [(luma, 2 * pairs, stride), (cb, pairs, stride / 2), (cr, pairs, stride / 2)] {
+        let (filled, rest) = plane.split_at_mut(rows * stride);
+        rest.chunks_exact_mut(stride).for_each(|row| row.copy_from_slice(&filled[(rows - 1) * stride..]));
     }
 }
 
-// Multipliers in 13 fractional bits, named by what they stand for.
-const F0_298: i32 = 2446;
-const F0_390: i32 = 3196;
-const F0_541: i32 = 4433;
-const F0_765: i32 = 6270;
-const F0_899: i32 = 7373;
-const F1_175: i32 = 9633;
-const F1_501: i32 = 12_299;
-const F1_847: i32 = 15_137;
-const F1_961: i32 = 16_069;
-const F2_053: i32 = 16_819;
-const F2_562: i32 = 20_995;
-const F3_072: i32 = 25_172;
-
-/// Shifts right, rounding half up.
-fn descale(number: i32, bits: u32) -> i32 {
-    (number + (1 << (bits - 1))) >> bits
-}
-
-/// Applies `line` to the eight numbers at `start`, `start + step`, ...
-fn along(block: &mut [i32; 64], start: usize, step: usize, line: impl Fn([i32; 8]) -> [i32; 8]) {
-    let numbers = line(std::array::from_fn(|i| block[start + i * step]));
-    for (i, number) in numbers.into_iter().enumerate() {
-        block[start + i * step] = number;
+kernels! {
+    /// Y, Cb and Cr of pixels, with weights in 16 fractional bits.
+    fn from_rgb(red: &[u8], green: &[u8], blue: &[u8], luma: &mut [u8], cb: &mut [u8], cr: &mut [u8]) {
+        // Chroma's half is one unit short, which rounds ties down.
+        const CHROMA: i32 = (128 << 16) + (1 << 15) - 1;
+        let old = red.iter().zip(green).zip(blue);
+        for (((luma, cb), cr), ((&red, &green), &blue)) in luma.iter_mut().zip(cb).zip(cr).zip(old) {
+            let [red, green, blue] = [red, green, blue].map(i32::from);
+            *luma = ((19_595 * red + 38_470 * green + 7471 * blue + (1 << 15)) >> 16) as u8;
+            *cb = ((-11_059 * red - 21_709 * green + 32_768 * blue + CHROMA) >> 16) as u8;
+            *cr = ((32_768 * red - 27_439 * green - 5329 * blue + CHROMA) >> 16) as u8;
+        }
     }
-}
 
-/// The cosine transform of a block (Loeffler, Ligtenberg and Moschytz), 8 times too large.
-fn transform(block: &mut [i32; 64]) {
-    for row in 0..8 {
-        along(block, 8 * row, 1, |line| forward(line, |even| even << 2, 11));
+    /// R, G and B of pixels; `red` holds Cr and `blue` Cb to begin with.
+    fn to_rgb(luma: &[u8], red: &mut [u8], green: &mut [u8], blue: &mut [u8]) {
+        const HALF: i32 = 1 << 15;
+        for (((red, green), blue), &luma) in red.iter_mut().zip(green).zip(blue).zip(luma) {
+            let (luma, cb, cr) = (i32::from(luma), i32::from(*blue) - 128, i32::from(*red) - 128);
+            *red = (luma + ((91_881 * cr + HALF) >> 16)).clamp(0, 255) as u8;
+            *green = (luma + ((-22_554 * cb - 46_802 * cr + HALF) >> 16)).clamp(0, 255) as u8;
+            *blue = (luma + ((116_130 * cb + HALF) >> 16)).clamp(0, 255) as u8;
+        }
     }
-    for column in 0..8 {
-        along(block, column, 8, |line| forward(line, |even| descale(even, 2), 15));
+
+    /// Means over 2x2 samples, halves rounded down and up in turn.
+    fn halve(above: &[u8], below: &[u8], halved: &mut [u8]) {
+        let pairs = above.as_chunks::<4>().0.iter().zip(below.as_chunks::<4>().0);
+        for (halved, (above, below)) in halved.as_chunks_mut::<2>().0.iter_mut().zip(pairs) {
+            let [a, b, c, d] = above.map(u16::from);
+            let [e, f, g, h] = below.map(u16::from);
+            *halved = [((a + b + e + f + 1) >> 2) as u8, ((c + d + g + h + 2) >> 2) as u8];
+        }
     }
-}
 
-/// One line of the transform; `plain` scales the two numbers that need no multiplication, the others lose `bits`.
-fn forward(line: [i32; 8], plain: impl Fn(i32) -> i32, bits: u32) -> [i32; 8] {
-    let [s0, s1, s2, s3] = [0, 1, 2, 3].map(|i| line[i] + line[7 - i]);
-    let [d0, d1, d2, d3] = [0, 1, 2, 3].map(|i| line[i] - line[7 - i]);
-    let (e0, e3, e1, e2) = (s0 + s3, s0 - s3, s1 + s2, s1 - s2);
-    let z = (e2 + e3) * F0_541;
-    let (even2, even6) = (z + e3 * F0_765, z - e2 * F1_847);
-    let [odd7, odd5, odd3, odd1] = odd([d3, d2, d1, d0]);
-    let scaled = |number| descale(number, bits);
-    [
-        plain(e0 + e1),
-        scaled(odd1),
-        scaled(even2),
-        scaled(odd3),
-        plain(e0 - e1),
-        scaled(odd5),
-        scaled(even6),
-        scaled(odd7),
-    ]
-}
-
-/// The odd half, which is its own inverse up to the order of inputs and outputs.
-fn odd([a, b, c, d]: [i32; 4]) -> [i32; 4] {
-    let z5 = (a + b + c + d) * F1_175;
-    let z1 = -(a + d) * F0_899;
-    let z2 = -(b + c) * F2_562;
-    let z3 = -(a + c) * F1_961 + z5;
-    let z4 = -(b + d) * F0_390 + z5;
-    [a * F0_298 + z1 + z3, b * F2_053 + z2 + z4, c * F3_072 + z2 + z3, d * F1_501 + z1 + z4]
-}
-
-/// The inverse transform of a block.
-fn invert(block: &mut [i32; 64]) {
-    for column in 0..8 {
-        along(block, column, 8, |line| backward(line, 11));
+    /// Three parts of the near samples and one part of the far ones.
+    fn weigh(near: &[u8], far: &[u8], sums: &mut [u16]) {
+        for ((sum, &near), &far) in sums.iter_mut().zip(near).zip(far) {
+            *sum = 3 * u16::from(near) + u16::from(far);
+        }
     }
-    for row in 0..8 {
-        along(block, 8 * row, 1, |line| backward(line, 18));
-    }
-}
 
-fn backward(line: [i32; 8], bits: u32) -> [i32; 8] {
-    let z = (line[2] + line[6]) * F0_541;
-    let (e2, e3) = (z - line[6] * F1_847, z + line[2] * F0_765);
-    let (e0, e1) = ((line[0] + line[4]) << 13, (line[0] - line[4]) << 13);
-    let even = [e0 + e3, e1 + e2, e1 - e2, e0 - e3];
-    let [o3, o2, o1, o0] = odd([line[7], line[5], line[3], line[1]]);
-    let odd = [o0, o1, o2, o3];
-    std::array::from_fn(|i| {
-        let number = if i < 4 { even[i] + odd[i] } else { even[7 - i] - odd[7 - i] };
-        descale(number, bits)
-    })
+    /// Two samples from each sum, of it and of its neighbour on that side; ties are rounded up on the left and down on the
+    /// right.
+    fn double_row(sums: &[u16], row: &mut [u8]) {
+        let neighbours = sums.iter().zip(&sums[1..]).zip(&sums[2..]);
+        for (pair, ((&left, &sum), &right)) in row.as_chunks_mut::<2>().0.iter_mut().zip(neighbours) {
+            *pair = [((3 * sum + left + 8) >> 4) as u8, ((3 * sum + right + 7) >> 4) as u8];
+        }
+    }
 }
 
 #[cfg(test)]
@@ -248,42 +196,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_block_comes_back_when_nothing_is_divided() {
-        let mut block: [i32; 64] = std::array::from_fn(|i| (i as i32 * 37 + (i * i) as i32 * 11) % 256 - 128);
-        let before = block;
-        transform(&mut block);
-        for number in &mut block {
-            *number = descale(*number, 3);
-        }
-        invert(&mut block);
-        for (after, before) in block.iter().zip(&before) {
-            assert!(after.abs_diff(*before) <= 1, "{after} for {before}");
-        }
-    }
-
-    #[test]
-    fn a_flat_block_has_its_mean_only() {
-        let mut block = [50; 64];
-        transform(&mut block);
-        assert_eq!(block[0], 50 * 8 * 8);
-        assert!(block[1..].iter().all(|&number| number == 0));
-    }
-
-    #[test]
     fn steps_are_scaled_and_at_most_a_byte() {
-        assert_eq!(steps(&LUMA_TABLE, 25)[..3], [32, 22, 20]);
-        assert_eq!(steps(&CHROMA_TABLE, 5)[..5], [170, 180, 240, 255, 255]);
+        assert_eq!(scaled(&LUMA_TABLE, 25)[..3], [32, 22, 20]);
+        assert_eq!(scaled(&CHROMA_TABLE, 5)[..5], [170, 180, 240, 255, 255]);
     }
 
     #[test]
-    fn chroma_is_halved_with_alternating_rounding_and_doubled_by_triangles() {
-        let plane = Plane { width: 4, height: 3, samples: vec![0, 1, 0, 1, 1, 0, 1, 0, 8, 8, 8, 8] };
-        let halved = plane.halved();
-        assert_eq!((halved.width, halved.height), (8, 2));
+    fn chroma_is_halved_with_alternating_rounding() {
+        let mut halved = [0; 4];
         // 2 / 4 rounds down in the first column and up in the second.
-        assert_eq!((halved.samples[0], halved.samples[1], halved.samples[8]), (0, 1, 8));
-        let narrow = Plane { width: 2, height: 1, samples: vec![0, 16] };
-        assert_eq!(narrow.doubled(4, 1).samples, [0, 4, 12, 16]);
+        halve(&[0, 1, 0, 1, 8, 8, 8, 8], &[1, 0, 1, 0, 8, 8, 8, 8], &mut halved);
+        assert_eq!(halved, [0, 1, 8, 8]);
+    }
+
+    #[test]
+    fn chroma_is_doubled_by_triangles() {
+        let mut sums = [0; 4];
+        weigh(&[0, 16], &[0, 16], &mut sums[1..3]);
+        (sums[0], sums[3]) = (sums[1], sums[2]);
+        let mut row = [0; 4];
+        double_row(&sums, &mut row);
+        assert_eq!(row, [0, 4, 12, 16]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use image::RgbImage;
 
+use crate::rows::in_bands;
 use crate::{Severity, resize};
 
 /// Shrinks with a box filter and enlarges by taking the nearest pixel, as Pillow does both.
@@ -12,13 +13,22 @@ pub(crate) fn pixelate(picture: &RgbImage, severity: Severity) -> RgbImage {
     let small = resize::boxed(picture, shrunk(width), shrunk(height));
     let columns = nearest(small.width(), width);
     let rows = nearest(small.height(), height);
-    let mut result = RgbImage::new(width, height);
-    for (row, &y) in result.chunks_exact_mut(3 * width as usize).zip(&rows) {
-        for (pixel, &x) in row.chunks_exact_mut(3).zip(&columns) {
-            pixel.copy_from_slice(&small.get_pixel(x, y).0);
+    let stride = 3 * width as usize;
+    in_bands(picture, |first, band| {
+        let mut drawn = None;
+        for (i, &y) in rows[first..first + band.len() / stride].iter().enumerate() {
+            let (before, row) = band.split_at_mut(i * stride);
+            if drawn == Some(y) {
+                row[..stride].copy_from_slice(&before[(i - 1) * stride..]);
+                continue;
+            }
+            let pixels = small.as_raw()[3 * (y * small.width()) as usize..].as_chunks::<3>().0;
+            for (pixel, &x) in row.as_chunks_mut::<3>().0.iter_mut().zip(&columns) {
+                *pixel = pixels[x as usize];
+            }
+            drawn = Some(y);
         }
-    }
-    result
+    })
 }
 
 /// For each of `large` positions the nearest of `small`, with Pillow's rounding: the position is added up step by step.

@@ -5,24 +5,13 @@ use std::cmp::Reverse;
 use image::RgbImage;
 
 use crate::Severity;
+use crate::levels::{Counts, counts_by_channel, mapped_by_channel};
 
 /// Median cut in each channel, as Pillow does it on a grey picture.
 pub(crate) fn median(picture: &RgbImage, severity: Severity) -> RgbImage {
     let colours = severity.pick([20, 15, 10, 6, 3]);
-    let mut counts = [[0_u32; 256]; 3];
-    for pixel in picture.pixels() {
-        for (counts, &level) in counts.iter_mut().zip(&pixel.0) {
-            counts[usize::from(level)] += 1;
-        }
-    }
-    let tables = counts.map(|counts| nearest_entries(&counts, &median_cut(&counts, colours)));
-    let mut result = picture.clone();
-    for pixel in result.pixels_mut() {
-        for (sample, table) in pixel.0.iter_mut().zip(&tables) {
-            *sample = table[usize::from(*sample)];
-        }
-    }
-    result
+    let tables = counts_by_channel(picture).map(|counts| nearest_entries(&counts, &median_cut(&counts, colours)));
+    mapped_by_channel(picture, &tables)
 }
 
 /// Levels that share a palette entry: the occupied ones of `darkest..=brightest`.
@@ -37,7 +26,7 @@ struct Levels {
 impl Levels {
     /// Cuts at the first level, from the bright end, at which the bright part holds over half of the pixels; the darkest
     /// level always goes to the dark part. `None` when there is but one occupied level.
-    fn cut(self, counts: &[u32; 256]) -> Option<(Self, Self)> {
+    fn cut(self, counts: &Counts) -> Option<(Self, Self)> {
         let mut pixels = 0;
         let mut occupied = (self.darkest..=self.brightest).rev().filter(|&level| counts[level] > 0);
         let mut last_bright = occupied.next()?;
@@ -56,7 +45,7 @@ impl Levels {
 }
 
 /// Cuts the occupied levels into at most `colours` sets, the set with the most pixels first; brightest set first.
-fn median_cut(counts: &[u32; 256], colours: usize) -> Vec<Levels> {
+fn median_cut(counts: &Counts, colours: usize) -> Vec<Levels> {
     let occupied = |level: &usize| counts[*level] > 0;
     let (Some(darkest), Some(brightest)) = ((0..256).find(occupied), (0..256).rev().find(occupied)) else {
         return Vec::new();
@@ -120,7 +109,7 @@ impl Heap {
 }
 
 /// For each level the palette entry it goes to: its own set's rounded mean, unless another is strictly nearer.
-fn nearest_entries(counts: &[u32; 256], sets: &[Levels]) -> [u8; 256] {
+fn nearest_entries(counts: &Counts, sets: &[Levels]) -> [u8; 256] {
     let mean = |set: &Levels| {
         let sum: u64 = (set.darkest..=set.brightest).map(|level| level as u64 * u64::from(counts[level])).sum();
         (0.5 + sum as f64 / f64::from(set.pixels)) as u8
