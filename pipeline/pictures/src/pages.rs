@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use arrow_array::Array;
 use arrow_array::cast::AsArray;
-use evoq_artifacts::{Error, Part, Result};
+use evoq_artifacts::{Part, Result};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection, RowSelectionPolicy,
@@ -34,13 +34,7 @@ impl PartPictures {
 
     /// The bytes of the picture in row `row` of the part; `None` where there are none.
     pub(crate) fn bytes(&self, row: usize) -> Result<Option<Vec<u8>>> {
-        self.read(row).map_err(|error| match error {
-            ParquetError::External(source) => match source.downcast::<Error>() {
-                Ok(storage) => *storage,
-                Err(source) => Error::Storage { uri: self.uri().to_owned(), what: "reading", source },
-            },
-            error => Error::Corrupt { uri: self.uri().to_owned(), what: format!("cannot be read as Parquet: {error}") },
-        })
+        self.read(row).map_err(|error| self.part.error(error))
     }
 
     fn read(&self, row: usize) -> ParquetResult<Option<Vec<u8>>> {

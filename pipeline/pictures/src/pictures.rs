@@ -100,11 +100,18 @@ impl Pictures {
         })
     }
 
-    fn decode(&self, position: usize) -> Result<RgbImage> {
+    /// The file of the picture `id`, as it was found: one ranged read once its part's footer is known. A recipe has none.
+    pub fn bytes(&self, id: &ImageId) -> Result<Vec<u8>> {
+        self.file(self.position(id)?)
+    }
+
+    fn file(&self, position: usize) -> Result<Vec<u8>> {
         let (part, row) = self.places[position];
-        let bytes =
-            self.parts[part].bytes(row)?.ok_or_else(|| self.fault(position, "has no bytes (column `image`)"))?;
-        decode(&bytes).map(|it| it.picture).map_err(|error| self.fault(position, &error.to_string()))
+        self.parts[part].bytes(row)?.ok_or_else(|| self.fault(position, "has no bytes (column `image`)"))
+    }
+
+    fn decode(&self, position: usize) -> Result<RgbImage> {
+        decode(&self.file(position)?).map(|it| it.picture).map_err(|error| self.fault(position, &error.to_string()))
     }
 
     fn position(&self, id: &ImageId) -> Result<usize> {
@@ -233,6 +240,8 @@ pub(crate) mod tests {
         assert_eq!(pictures.rows().len(), 3);
         assert_eq!(pictures.row(&row.image_id).unwrap().severity, Some(3));
         assert_eq!(pictures.load(&"set/b".into()).unwrap(), picture(48, 40, 2));
+        assert_eq!(pictures.bytes(&"set/a".into()).unwrap(), file);
+        assert!(pictures.bytes(&row.image_id).unwrap_err().to_string().contains("has no bytes"));
         assert_eq!(pictures.load(&row.image_id).unwrap(), render(&row, &file).unwrap());
     }
 
