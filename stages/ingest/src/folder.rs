@@ -25,10 +25,11 @@ pub(crate) fn listing(folder: &Path) -> anyhow::Result<Listing> {
     if others > 0 {
         tracing::info!("{others} other files in {} are left out", folder.display());
     }
-    Ok(Listing { entries, problems: Vec::new() })
+    Ok(Listing { entries, ..Listing::default() })
 }
 
-fn is_picture(name: &str) -> bool {
+/// Whether a file's name is that of a picture: it has an extension that is read, and nothing of its path is hidden.
+pub(crate) fn is_picture(name: &str) -> bool {
     let hidden = name.split('/').any(|part| part.starts_with('.'));
     let extension = Path::new(name).extension().and_then(|it| it.to_str()).map(str::to_ascii_lowercase);
     !hidden && extension.is_some_and(|it| EXTENSIONS.contains(&it.as_str()))

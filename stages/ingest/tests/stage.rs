@@ -1,13 +1,16 @@
 //! The binary `evoq-ingest`, run as the workflow and people run it.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use evoq_artifacts::{Artifact, read_file, write_file};
+use evoq_artifacts::{Artifact, list_files, read_file, write_file};
 use evoq_pictures::{decode, encode_png};
-use evoq_schemas::{Image, Rating, Split};
+use evoq_schemas::{Image, Rating, Reject, Split};
 use image::codecs::jpeg::JpegEncoder;
-use image::{Rgb, RgbImage};
+use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use proptest::prelude::*;
 
 fn ingest(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_evoq-ingest")).args(arguments).output().unwrap()
@@ -47,7 +50,7 @@ fn jpeg(seed: u32) -> Vec<u8> {
 }
 
 /// A folder `photos` of five pictures in two formats, and two other files.
-fn photos(folder: &Path) -> std::path::PathBuf {
+fn photos(folder: &Path) -> PathBuf {
     let photos = folder.join("photos");
     for name in ["b.jpg", "a.JPG", "deep/c.jpeg"] {
         write_file(&photos.join(name), &jpeg(name.len() as u32)).unwrap();
@@ -60,7 +63,7 @@ fn photos(folder: &Path) -> std::path::PathBuf {
     photos
 }
 
-fn koniq(folder: &Path) -> std::path::PathBuf {
+fn koniq(folder: &Path) -> PathBuf {
     let koniq = folder.join("downloads");
     let mut csv = vec!["image_name,c1,c2,c3,c4,c5,c_total,MOS,SD,set".to_owned()];
     for (number, set) in [(3, "training"), (1, "test"), (2, "validation"), (4, "training")] {
@@ -80,6 +83,30 @@ fn ratings(uri: &str) -> Vec<Rating> {
     Artifact::open(uri).unwrap().rows().unwrap()
 }
 
+fn rejects(uri: &str) -> Vec<Reject> {
+    Artifact::open(uri).unwrap().rows().unwrap()
+}
+
+/// KADID-10k's layout with three references in two variants each.
+fn kadid(folder: &Path) -> PathBuf {
+    let kadid = folder.join("kadid");
+    let mut csv = "dist_img,ref_img,dmos,var\n".to_owned();
+    for (reference, level) in (1..4).flat_map(|it| [(it, 1), (it, 2)]) {
+        let name = format!("I{reference:02}_01_{level:02}.png");
+        write_file(&kadid.join("images").join(&name), &encode_png(&picture(reference * 10 + level))).unwrap();
+        csv.push_str(&[name.as_str(), &format!("I{reference:02}.png"), &format!("{level}.5"), "0.25\n"].join(","));
+    }
+    write_file(&kadid.join("dmos.csv"), csv.as_bytes()).unwrap();
+    kadid
+}
+
+/// Ingests what is left of a source with faults.
+fn skipped(folder: &Path, source: &Path, flags: &[&str]) -> (String, String) {
+    let out = text(&folder.join("out"));
+    let said = done(&[&["--source", &text(source), "--on-error", "skip", "--out", &out], flags].concat());
+    (out, said)
+}
+
 #[test]
 fn a_folder_becomes_rows_by_name_with_its_bytes_untouched() {
     let folder = tempfile::tempdir().unwrap();
@@ -96,7 +123,7 @@ fn a_folder_becomes_rows_by_name_with_its_bytes_untouched() {
         assert_eq!((row.width, row.height, row.split), (40, 24, None));
         assert_eq!(row.image.clone().unwrap().bytes.unwrap(), read_file(&photos.join(&row.name)).unwrap());
     }
-    assert!(ratings(&out).is_empty());
+    assert!(ratings(&out).is_empty() && rejects(&out).is_empty());
 }
 
 #[test]
@@ -193,8 +220,157 @@ fn a_picture_of_the_csv_that_is_missing_is_named_with_its_line() {
     std::fs::remove_file(koniq.join("512x384/2.jpg")).unwrap();
     write_file(&koniq.join("512x384/4.jpg"), &jpeg(4)[..200]).unwrap();
     let line = refused(&koniq, &[]);
-    assert!(line.contains("512x384/2.jpg: not found") && line.contains("line 4"), "{line}");
+    assert!(line.contains("line 4: 2.jpg: 512x384/2.jpg is not found"), "{line}");
     assert!(line.contains("512x384/4.jpg is a jpeg file that is cut short"), "{line}");
+}
+
+#[test]
+fn with_skip_the_rest_is_taken_and_every_fault_is_a_reject_at_its_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let koniq = koniq(folder.path());
+    let csv = koniq.join("koniq10k_distributions_sets.csv");
+    // Lines 2 to 5 are of 3.jpg, 1.jpg, 2.jpg and 4.jpg.
+    let more = "\n3.jpg,0,0,.2,.7,.1,103,35.5,.52,training\n5.jpg,0,0,.2,.7,.1,105,NaN,.52,test\n6.jpg,0,0,.2,.7\n";
+    let whole = String::from_utf8(read_file(&csv).unwrap()).unwrap() + more;
+    write_file(&csv, whole.as_bytes()).unwrap();
+    std::fs::remove_file(koniq.join("512x384/2.jpg")).unwrap();
+    write_file(&koniq.join("512x384/4.jpg"), &jpeg(4)[..200]).unwrap();
+    let (out, said) = skipped(folder.path(), &koniq, &[]);
+    assert!(said.contains("2 pictures are taken, 5 rows and files are refused"), "{said}");
+    let kept = ["koniq10k/1.jpg", "koniq10k/3.jpg"];
+    assert_eq!(images(&out).iter().map(|row| row.image_id.to_string()).collect::<Vec<_>>(), kept);
+    assert_eq!(ratings(&out).iter().map(|row| row.image_id.to_string()).collect::<Vec<_>>(), kept);
+    let rejects = rejects(&out);
+    let found: BTreeSet<_> =
+        rejects.iter().map(|it| (it.line.unwrap(), it.name.as_str(), it.reason.as_str())).collect();
+    let expected = [
+        (4, "2.jpg", "missing"),
+        (5, "4.jpg", "truncated"),
+        (6, "3.jpg", "duplicate"),
+        (7, "5.jpg", "score"),
+        (8, "", "malformed"),
+    ];
+    assert_eq!((found, rejects.len()), (BTreeSet::from(expected), 5));
+    assert!(rejects.iter().all(|it| it.source == "koniq10k_distributions_sets.csv" && !it.detail.is_empty()));
+    let line = refused(&koniq, &[]);
+    assert!((4..=8).all(|number| line.contains(&format!("line {number}: "))), "{line}");
+}
+
+#[test]
+fn a_source_of_which_nothing_can_be_taken_is_refused_even_with_skip() {
+    let folder = tempfile::tempdir().unwrap();
+    let photos = folder.path().join("photos");
+    write_file(&photos.join("a.png"), b"no picture").unwrap();
+    let line = refused(&photos, &["--on-error", "skip"]);
+    assert!(line.contains("none of the 1 pictures can be taken"), "{line}");
+}
+
+#[test]
+fn the_scale_of_the_scores_is_in_the_metadata_of_their_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = text(&folder.path().join("out"));
+    done(&["--source", &text(&koniq(folder.path())), "--out", &out]);
+    for part in Artifact::open(&out).unwrap().parts::<Rating>().unwrap() {
+        let reader = SerializedFileReader::new(part.location().get().unwrap()).unwrap();
+        let metadata = reader.metadata().file_metadata().key_value_metadata().unwrap();
+        let scale = metadata.iter().find(|it| it.key == "evoq.scale").unwrap().value.clone().unwrap();
+        let expected = r#"{"name":"koniq10k-mos-z","low":0.0,"high":100.0,"range":"nominal","lower_better":false}"#;
+        assert_eq!(scale, expected);
+    }
+}
+
+#[test]
+fn splits_of_a_file_take_the_place_of_the_data_sets_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("splits.csv");
+    write_file(&file, b"name,split\n1.jpg,train\n2.jpg,train\n3.jpg,test\n").unwrap();
+    let (koniq, out) = (koniq(folder.path()), text(&folder.path().join("out")));
+    let flags = ["--split-file", &text(&file)];
+    done(&[&["--source", &text(&koniq), "--out", &out], &flags[..]].concat());
+    let splits: Vec<_> = images(&out).iter().map(|row| row.split).collect();
+    assert_eq!(splits, [Some(Split::Train), Some(Split::Train), Some(Split::Test), None]);
+    let test = text(&folder.path().join("test"));
+    done(&[&["--source", &text(&koniq), "--out", &test, "--split", "test"], &flags[..]].concat());
+    assert_eq!(images(&test).iter().map(|row| row.image_id.to_string()).collect::<Vec<_>>(), ["koniq10k/3.jpg"]);
+    write_file(&file, b"name,split\n1.jpg,train\n7.jpg,test\n").unwrap();
+    let line = refused(&koniq, &flags);
+    assert!(line.contains("splits.csv line 3: 7.jpg: is not in the data set"), "{line}");
+}
+
+#[test]
+fn a_split_that_parts_the_variants_of_a_reference_is_refused_by_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("splits.json");
+    write_file(&file, br#"{"train": ["I01_01_01.png", "I02_01_01.png"], "test": ["I01_01_02.png"]}"#).unwrap();
+    for skip in [&[][..], &["--on-error", "skip"]] {
+        let line = refused(&kadid(folder.path()), &[&["--split-file", &text(&file)], skip].concat());
+        assert!(line.contains("I01.png (I01_01_01.png in train, I01_01_02.png in test)"), "{line}");
+        assert!(!line.contains("I02"), "{line}");
+    }
+}
+
+#[test]
+fn a_holdout_takes_the_variants_of_a_reference_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let kadid = kadid(folder.path());
+    for share in ["0.2", "0.4", "0.6", "0.8"] {
+        let out = text(&folder.path().join(share));
+        done(&["--source", &text(&kadid), "--holdout", share, "--out", &out]);
+        let splits: Vec<_> = images(&out).iter().map(|row| row.split.unwrap()).collect();
+        assert!(splits.chunks(2).all(|of_reference| of_reference[0] == of_reference[1]), "{share}: {splits:?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, max_shrink_iters: 20, ..ProptestConfig::default() })]
+
+    #[test]
+    fn with_skip_every_file_of_a_damaged_folder_is_a_picture_or_a_reject_and_none_is_both(
+        damage in prop::collection::vec((any::<prop::sample::Index>(), 0..8_u8, prop::option::of(0.0..1.0)), 20),
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let photos = folder.path().join("photos");
+        let formats = [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::Bmp, ImageFormat::WebP, ImageFormat::Tiff];
+        for (number, ((at, bit, end), format)) in damage.iter().zip(formats.iter().cycle()).enumerate() {
+            let mut bytes = std::io::Cursor::new(Vec::new());
+            DynamicImage::from(picture(number as u32)).write_to(&mut bytes, *format).unwrap();
+            let mut bytes = bytes.into_inner();
+            let at = at.index(bytes.len());
+            bytes[at] ^= 1 << bit;
+            let end = end.map_or(bytes.len(), |share: f64| (share * bytes.len() as f64) as usize);
+            let name = format!("{number:02}.{}", format.extensions_str()[0]);
+            write_file(&photos.join(name), &bytes[..end]).unwrap();
+        }
+        // One that is whole, so that there is something to take.
+        write_file(&photos.join("whole.png"), &encode_png(&picture(99))).unwrap();
+        let (out, _) = skipped(folder.path(), &photos, &[]);
+        let mut names: Vec<_> = images(&out).into_iter().map(|row| row.name).collect();
+        names.extend(rejects(&out).into_iter().map(|row| row.name));
+        names.sort();
+        prop_assert_eq!(names, list_files(&photos).unwrap());
+    }
+}
+
+#[test]
+fn the_tables_are_the_same_on_any_number_of_threads_and_shards() {
+    let folder = tempfile::tempdir().unwrap();
+    let photos = folder.path().join("photos");
+    for number in 0..600 {
+        let bytes = if number % 50 == 7 { b"no picture".to_vec() } else { encode_png(&picture(number)) };
+        write_file(&photos.join(format!("{number:03}.png")), &bytes).unwrap();
+    }
+    let run = |flags: &[&str], name: &str| {
+        let out = text(&folder.path().join(name));
+        let ours = ["--source", &text(&photos), "--on-error", "skip", "--out", &out];
+        done(&[&ours[..], flags].concat());
+        out
+    };
+    let one = Artifact::open(&run(&["--threads", "1"], "one")).unwrap().manifest;
+    assert_eq!(one, Artifact::open(&run(&["--threads", "3"], "three")).unwrap().manifest);
+    let out = run(&["--shard", "1/2"], "shards");
+    assert!(Artifact::open(&out).is_err());
+    run(&["--shard", "0/2"], "shards");
+    assert_eq!(one, Artifact::open(&out).unwrap().manifest);
 }
 
 #[test]
