@@ -6,10 +6,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use evoq_distortions::fit;
-use evoq_pictures::{decode, distorted, encode_png};
+use evoq_pictures::distorted;
 use evoq_stage::bad_input;
 
-use crate::Type;
+use crate::{Type, by_hand};
 
 /// Distorts one picture. The draws depend on the seed, the type and the severity, not on the file's name.
 #[derive(Debug, Parser)]
@@ -43,37 +43,14 @@ struct Apply {
 
 /// Runs the command; exit codes as for stages.
 pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
-    let apply = match Apply::try_parse_from(arguments) {
-        Ok(apply) => apply,
-        Err(error) => {
-            // clap writes help to stdout and faults to stderr itself; a closed pipe is no fault.
-            let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
-        }
-    };
-    match run(&apply) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("evoq-distort: error: {error:#}");
-            let storage = error.downcast_ref::<evoq_artifacts::Error>().is_some_and(|it| !it.is_bad_input());
-            ExitCode::from(if storage { 1 } else { 2 })
-        }
-    }
+    by_hand::main(arguments, run)
 }
 
 fn run(apply: &Apply) -> anyhow::Result<()> {
-    if apply.output.extension().is_none_or(|it| !it.eq_ignore_ascii_case("png")) {
-        return Err(bad_input(format!(
-            "{}: the output is a PNG file; give it a name that ends in .png",
-            apply.output.display()
-        )));
-    }
-    let input = apply.input.display();
-    let bytes = evoq_artifacts::read_file(&apply.input)?;
-    let picture = decode(&bytes).map_err(|error| bad_input(format!("{input} {error}")))?.picture;
+    let picture = by_hand::read(&apply.input, &apply.output)?;
     let fitted = fit(&picture, apply.short_side, apply.crop);
     let draws = (apply.seed, "");
     let result = distorted(&fitted, apply.distortion.0, apply.severity, draws, apply.angle)
-        .map_err(|error| bad_input(format!("{input}: {error}")))?;
-    Ok(evoq_artifacts::write_file(&apply.output, &encode_png(&result))?)
+        .map_err(|error| bad_input(format!("{}: {error}", apply.input.display())))?;
+    by_hand::write(&apply.output, &result)
 }

@@ -1,17 +1,11 @@
-//! Variants as rows: recipes, and stored pixels made of them.
-
-use std::sync::atomic::{AtomicU64, Ordering};
+//! Variants as recipes: rows that say all that their pixels depend on.
 
 use evoq_distortions::{Distortion, SHORTEST_SIDE};
-use evoq_pictures::{Pictures, RECIPE, encode_png, fitted_size, is_grey, recipe_digest, variant};
-use evoq_schemas::{Image, Picture};
-use evoq_stage::{Job, bad_input};
-use rayon::prelude::*;
+use evoq_pictures::{RECIPE, fitted_size, recipe_digest};
+use evoq_schemas::Image;
+use evoq_stage::bad_input;
 
 use crate::Args;
-
-/// Variants that are rendered before they are written.
-const CHUNK: usize = 256;
 
 /// The recipe of a variant of `original`. Whether it is grey is taken from the original: no pixel is made here.
 pub(crate) fn recipe(args: &Args, original: &Image, distortion: Distortion, severity: u8) -> anyhow::Result<Image> {
@@ -44,52 +38,6 @@ pub(crate) fn recipe(args: &Args, original: &Image, distortion: Distortion, seve
     };
     row.digest = recipe_digest(&row, &original.digest);
     Ok(row)
-}
-
-/// Renders `recipes` and writes them with their pixels; says how many of them equal their reference.
-pub(crate) fn store(job: &mut Job, pictures: &Pictures, recipes: &[Image]) -> anyhow::Result<()> {
-    let progress = job.progress("rendering variants", recipes.len() as u64);
-    let unchanged = AtomicU64::new(0);
-    let mut writer = job.write::<Image>();
-    for chunk in recipes.chunks(CHUNK) {
-        job.check()?;
-        let stored: Result<Vec<Image>, _> = chunk
-            .par_iter()
-            .map(|recipe| {
-                let (row, equal) = stored(pictures, recipe)?;
-                unchanged.fetch_add(u64::from(equal), Ordering::Relaxed);
-                progress.add(1);
-                anyhow::Ok(row)
-            })
-            .collect();
-        for row in stored? {
-            writer.push(row)?;
-        }
-    }
-    drop(progress);
-    let unchanged = unchanged.into_inner();
-    if unchanged > 0 {
-        tracing::warn!(
-            "{unchanged} of {} variants equal their reference: the distortion does nothing there",
-            recipes.len()
-        );
-    }
-    job.close(writer)
-}
-
-/// A recipe with its pixels as a PNG file, and whether they are the reference's although the severity is not 0.
-fn stored(pictures: &Pictures, recipe: &Image) -> anyhow::Result<(Image, bool)> {
-    let reference = pictures.reference(recipe)?;
-    let rendered = variant(recipe, &reference).map_err(|error| bad_input(format!("{} {error}", recipe.image_id)))?;
-    let bytes = encode_png(&rendered);
-    let row = Image {
-        format: "png".to_owned(),
-        digest: blake3::hash(&bytes).to_hex().to_string(),
-        grey: is_grey(&rendered),
-        image: Some(Picture { bytes: Some(bytes), path: Some(format!("{}.png", recipe.name)) }),
-        ..recipe.clone()
-    };
-    Ok((row, rendered == *reference && recipe.severity != Some(0)))
 }
 
 #[cfg(test)]
