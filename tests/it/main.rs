@@ -1,7 +1,8 @@
-//! Whole-system tests: workflows end to end, the same bytes everywhere, S3, swapped stages, bad input.
+//! Whole-system tests: workflows end to end, the same bytes everywhere, S3, swapped stages, bad input, other readers.
 
 mod arrows;
 mod bad_input;
+mod compatibility;
 mod contract;
 mod programs;
 mod same_bytes;
