@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use arrow_array::builder::BinaryBuilder;
 use arrow_array::cast::AsArray;
-use arrow_array::{Array, ArrayRef, BinaryArray, StringArray, StructArray};
+use arrow_array::{Array, ArrayRef, StringArray, StructArray};
 use arrow_buffer::NullBuffer;
 use arrow_schema::{DataType, Field, Fields};
 
@@ -44,10 +45,13 @@ impl Value for Picture {
     }
     fn array<'a>(cells: impl Iterator<Item = Option<&'a Self>>) -> ArrayRef {
         let cells: Vec<_> = cells.collect();
-        let bytes: BinaryArray = cells.iter().map(|cell| cell.and_then(|it| it.bytes.as_deref())).collect();
+        let files = || cells.iter().map(|cell| cell.and_then(|it| it.bytes.as_deref()));
+        // With room for all from the start: growing would copy megabytes.
+        let mut bytes = BinaryBuilder::with_capacity(cells.len(), files().flatten().map(<[u8]>::len).sum());
+        bytes.extend(files());
         let path: StringArray = cells.iter().map(|cell| cell.and_then(|it| it.path.as_deref())).collect();
         let nulls: NullBuffer = cells.iter().map(Option::is_some).collect();
-        Arc::new(StructArray::new(Self::fields(), vec![Arc::new(bytes), Arc::new(path)], Some(nulls)))
+        Arc::new(StructArray::new(Self::fields(), vec![Arc::new(bytes.finish()), Arc::new(path)], Some(nulls)))
     }
     fn values(array: &ArrayRef) -> Result<Vec<Option<Self>>, (usize, String)> {
         let cells = array.as_struct();

@@ -1,7 +1,9 @@
 //! Rows to Parquet parts: fixed batches, parts closed by size, names that carry the digest of what they hold.
 
 use std::marker::PhantomData;
+use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 
 use arrow_schema::{Schema, SchemaRef};
 use bytes::Bytes;
@@ -35,6 +37,10 @@ pub struct TableWriter<T> {
     rows: Vec<T>,
     batch: usize,
     open: Option<(ArrowWriter<Vec<u8>>, u64)>,
+    /// The part that is being put: its rows are encoded while the one before is on its way.
+    underway: Option<JoinHandle<Result<PartEntry>>>,
+    /// Parts that were begun to be put.
+    closed: usize,
     parts: TableParts,
     table: PhantomData<T>,
 }
@@ -51,6 +57,8 @@ impl<T: Table> TableWriter<T> {
             rows: Vec::new(),
             batch,
             open: None,
+            underway: None,
+            closed: 0,
             parts: TableParts::default(),
             table: PhantomData,
         }
@@ -83,10 +91,11 @@ impl<T: Table> TableWriter<T> {
 
     /// Writes what is left and gives the table's parts. A table without rows has one part without rows.
     pub fn finish(mut self) -> Result<TableParts> {
-        if !self.rows.is_empty() || self.parts.parts.is_empty() && self.open.is_none() {
+        if !self.rows.is_empty() || self.closed == 0 && self.open.is_none() {
             self.flush()?;
         }
         self.close()?;
+        self.settle()?;
         Ok(self.parts)
     }
 
@@ -109,16 +118,28 @@ impl<T: Table> TableWriter<T> {
         if grown >= PART_BYTES { self.close() } else { Ok(()) }
     }
 
+    /// Closes the open part and begins to put it, once the one before is there.
     fn close(&mut self) -> Result<()> {
         let Some((writer, rows)) = self.open.take() else { return Ok(()) };
         let bytes = Bytes::from(writer.into_inner().map_err(self.fault())?);
-        let digest = blake3::hash(&bytes).to_hex().to_string();
-        let name = format!("{}/part-{}{:05}-{}.parquet", T::NAME, self.unit, self.parts.parts.len(), &digest[..16]);
-        let size = bytes.len() as u64;
-        // The name carries the digest: putting it twice is harmless.
-        self.prefix.join(&name).put(bytes)?;
+        self.settle()?;
+        let (prefix, start) = (self.prefix.clone(), format!("{}/part-{}{:05}", T::NAME, self.unit, self.closed));
+        self.closed += 1;
         self.parts.rows += rows;
-        self.parts.parts.push(PartEntry { name, rows, bytes: size, digest });
+        self.underway = Some(thread::spawn(move || {
+            let digest = blake3::hash(&bytes).to_hex().to_string();
+            let (name, size) = (format!("{start}-{}.parquet", &digest[..16]), bytes.len() as u64);
+            // The name carries the digest: putting it twice is harmless.
+            prefix.join(&name).put(bytes)?;
+            Ok(PartEntry { name, rows, bytes: size, digest })
+        }));
+        Ok(())
+    }
+
+    /// Waits for the part that is being put.
+    fn settle(&mut self) -> Result<()> {
+        let Some(underway) = self.underway.take() else { return Ok(()) };
+        self.parts.parts.push(underway.join().unwrap_or_else(|panic| resume_unwind(panic))?);
         Ok(())
     }
 
