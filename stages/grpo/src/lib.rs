@@ -74,7 +74,7 @@ pub struct Args {
 
 impl Stage for Args {
     const NAME: &'static str = "grpo";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str =
         "Trains a policy by GRPO on pseudo-labels (Eq. 2 to 6): the new policy, its rollouts and updates";
     const INPUTS: &'static [Input] = &[

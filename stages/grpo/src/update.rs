@@ -3,9 +3,9 @@
 use candle_core::{Device, Tensor};
 use evoq_pictures::Pictures;
 use evoq_policy::optimizer::{AdamW, Step};
-use evoq_policy::sample::{Completion, Finish, Sampling};
+use evoq_policy::sample::{Asked, Completion, Draw, Finish, Request, Sampling};
 use evoq_policy::train::Group;
-use evoq_policy::{InvalidReply, Pixels, Policy, Prompt, Question, parse_score};
+use evoq_policy::{Features, InvalidReply, Pixels, Policy, Prompt, Question, parse_score};
 use evoq_schemas::draws::key;
 use evoq_schemas::{ImageId, Partner, Rollout, Update};
 use rayon::prelude::*;
@@ -54,8 +54,7 @@ impl Trainer<'_> {
         batch: &Batch,
         learning_rate: f64,
     ) -> anyhow::Result<(Vec<Rollout>, Update)> {
-        let rated: Vec<Rated> =
-            batch.pictures.par_iter().map(|id| self.rate(index, id)).collect::<anyhow::Result<_>>()?;
+        let rated = self.rate(index, &batch.pictures)?;
         let moments: Vec<_> = rated.iter().map(|it| Moments::of(it.scores.iter().flatten().copied())).collect();
         let earned: Vec<Earned> = rated
             .iter()
@@ -99,18 +98,29 @@ impl Trainer<'_> {
         Ok((rows, update))
     }
 
-    /// Looks at a picture and draws its K completions.
-    fn rate(&self, index: u32, id: &ImageId) -> anyhow::Result<Rated> {
-        let pixels = self.policy.processor.pixels(&self.pictures.load(id)?)?;
-        let features = self.policy.look(&pixels)?;
-        let prompt = self.policy.prompt(&self.question, &[pixels.grid])?;
-        let update = index.to_string();
-        let keys: Vec<[u8; 32]> = (0..self.args.samples)
-            .map(|k| key(self.args.seed, "grpo", &[&update, id.as_str(), &k.to_string()]))
-            .collect();
-        let completions = self.policy.sample(&prompt, &[&features], &keys, &self.sampling)?;
-        let scores = completions.iter().map(|it| parse_score(&it.text)).collect();
-        Ok(Rated { pixels, prompt, completions, scores })
+    /// Looks at the pictures and draws the K completions of each.
+    fn rate(&self, index: u32, ids: &[ImageId]) -> anyhow::Result<Vec<Rated>> {
+        let looked = ids.par_iter().map(|id| {
+            let pixels = self.policy.processor.pixels(&self.pictures.load(id)?)?;
+            let (prompt, features) = (self.policy.prompt(&self.question, &[pixels.grid])?, self.policy.look(&pixels)?);
+            Ok((pixels, prompt, features))
+        });
+        let looked: Vec<(Pixels, Prompt, Features)> = looked.collect::<anyhow::Result<_>>()?;
+        let requests = ids.iter().zip(&looked).map(|(id, (_, prompt, features))| Request {
+            asked: Asked { prompt, features: vec![features] },
+            draws: (0..self.args.samples).map(|k| self.draw(index, id, k)).collect(),
+        });
+        let replies = self.policy.sample(&requests.collect::<Vec<_>>(), &self.sampling)?;
+        let rated = looked.into_iter().zip(replies).map(|((pixels, prompt, _), completions)| {
+            let scores = completions.iter().map(|it| parse_score(&it.text)).collect();
+            Rated { pixels, prompt, completions, scores }
+        });
+        Ok(rated.collect())
+    }
+
+    /// The draws of completion `k` about a picture, keyed by what they are for.
+    fn draw(&self, index: u32, id: &ImageId, k: u16) -> Draw {
+        Draw::Key(key(self.args.seed, "grpo", &[&index.to_string(), id.as_str(), &k.to_string()]))
     }
 
     /// Rewards (Eq. 2, 3) and advantages (Eq. 4) of a picture's completions.

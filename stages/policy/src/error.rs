@@ -105,6 +105,21 @@ pub enum Error {
         /// The format found.
         found: String,
     },
+    /// A tensor holds a value that is infinite or not a number.
+    #[error(
+        "{}: tensor `{name}` holds {found} at position {at}; no model computes with that: fetch the file again, or take an earlier checkpoint",
+        path.display()
+    )]
+    BrokenTensor {
+        /// The tensor, as the file names it.
+        name: String,
+        /// The weight file.
+        path: PathBuf,
+        /// Position of the first such value, row by row.
+        at: usize,
+        /// The value.
+        found: f32,
+    },
     /// A tensor was asked for that this model does not have.
     #[error("the model has no tensor `{name}`")]
     NoSuchTensor {

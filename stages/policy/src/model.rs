@@ -10,15 +10,21 @@ use std::ops::Range;
 use candle_core::Tensor;
 
 use crate::config::Config;
+use crate::decode::PromptCache;
 use crate::error::Result;
-use crate::ops::linear::Sums;
-use crate::ops::logits::{log_probabilities, log_probabilities_backward};
+use crate::ops::Floats;
+use crate::ops::linear::{Kernel, Sums};
+use crate::ops::logits::{Pick, ban, log_probabilities, log_probabilities_backward};
+use crate::sample::Asked;
 use crate::text::{HeadState, TextModel, TextState};
 use crate::vision::VisionTower;
 use crate::weights::Weights;
 
 /// Rows that are worked on together, at least, in a pass over many pictures or many prompts.
 const CHUNK_ROWS: usize = 512;
+
+/// Logits that are made at a time where only some of their log-probabilities are wanted, at most.
+const LOGITS: usize = 1 << 24;
 
 /// Vision tower and language model. Its tensors share their storage with the weights that it was made of, so that a
 /// change of those is seen.
@@ -56,10 +62,49 @@ impl Model {
         })
     }
 
-    /// Log-probabilities of all completion tokens of `pack`, completion by completion.
+    /// Reads prompts: of each, its keys and values, and the logits after it, those of banned ids at −∞.
+    pub(crate) fn read(&self, asked: &[&Asked]) -> Result<Vec<(PromptCache, Vec<f32>)>> {
+        let mut read = Vec::with_capacity(asked.len());
+        for range in chunks(asked.iter().map(|asked| asked.prompt.ids.len())) {
+            let sequences = asked[range].iter().map(|asked| asked.sequence(&[])).collect::<Result<Vec<_>>>()?;
+            let pack = Pack::new(&self.config, &self.text, &self.banned, &sequences)?;
+            let (rows, layers) = self.text.pass(pack.embed(&self.text)?, &pack.plan)?;
+            let (logits, _) = self.text.logits(pack.predicting_rows(&rows)?, Kernel::RowByRow)?;
+            let logits = Floats::of(&logits)?;
+            let mut layers: Vec<_> = layers.into_iter().map(Vec::into_iter).collect();
+            for (next, logits) in pack.next.iter().zip(logits.chunks_exact(self.config.text.vocab_size)) {
+                let mut logits = logits.to_vec();
+                ban(&mut logits, &self.banned);
+                let layers = layers.iter_mut().filter_map(Iterator::next).collect();
+                read.push((PromptCache { layers, next: *next }, logits));
+            }
+        }
+        Ok(read)
+    }
+
+    /// Log-probabilities of `picks` among the predicting rows of `pack`; nothing is kept for a gradient.
+    pub(crate) fn score(&self, pack: &Pack, picks: &[Pick]) -> Result<Vec<f32>> {
+        let (rows, _) = self.text.pass(pack.embed(&self.text)?, &pack.plan)?;
+        let rows = pack.predicting_rows(&rows)?;
+        let (count, step) = (rows.dim(0)?, (LOGITS / self.config.text.vocab_size).max(1));
+        let mut picked = vec![0.0; picks.len()];
+        for start in (0..count).step_by(step) {
+            let end = count.min(start + step);
+            let here = (0..).zip(picks).filter(|(_, pick)| (start..end).contains(&pick.row));
+            let (places, here): (Vec<usize>, Vec<Pick>) =
+                here.map(|(place, pick)| (place, Pick { row: pick.row - start, ..*pick })).unzip();
+            let (logits, _) = self.text.logits(rows.narrow(0, start, end - start)?, Kernel::General)?;
+            let (values, _) = log_probabilities(&logits, &self.banned, &here)?;
+            places.into_iter().zip(values).for_each(|(place, value)| picked[place] = value);
+        }
+        Ok(picked)
+    }
+
+    /// Log-probabilities of all completion tokens of `pack`, completion by completion, with all that the backward pass
+    /// needs.
     pub fn forward(&self, pack: &Pack) -> Result<(Vec<f32>, PackState)> {
         let (rows, text) = self.text.forward(pack.embed(&self.text)?, &pack.plan)?;
-        let (logits, head) = self.text.logits(pack.predicting_rows(&rows)?)?;
+        let (logits, head) = self.text.logits(pack.predicting_rows(&rows)?, Kernel::General)?;
         let (picked, normalisers) = log_probabilities(&logits, &self.banned, &pack.picks)?;
         Ok((picked, PackState { text, head, logits, normalisers }))
     }

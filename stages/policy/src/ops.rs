@@ -11,10 +11,12 @@
 pub mod activation;
 pub mod attention;
 pub mod block;
+pub mod blockwise;
 #[cfg(test)]
 mod check;
 pub mod exp;
 pub mod heads;
+pub(crate) mod kernels;
 pub mod linear;
 pub mod logits;
 pub mod norm;
@@ -58,6 +60,14 @@ impl std::ops::Deref for Floats<'_> {
             _ => unreachable!("checked when the guard was made"),
         }
     }
+}
+
+/// Runs a loop compiled for the widest registers that the CPU has. Nothing is fused or reordered in it, so its numbers
+/// are the same on every CPU.
+#[expect(clippy::inline_always, reason = "what is not inlined keeps to narrow registers")]
+#[inline(always)]
+pub(crate) fn widest<R>(work: impl FnOnce() -> R) -> R {
+    pulp::Arch::new().dispatch(work)
 }
 
 /// Wraps values that a kernel has made; no copy.

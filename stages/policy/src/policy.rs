@@ -101,8 +101,7 @@ impl Policy {
     /// # Errors
     /// Patches that do not fit the model's patch size.
     pub fn look(&self, pixels: &Pixels) -> Result<Features> {
-        let (tensor, _) = self.model.vision.forward(&[pixels])?;
-        Ok(Features { tensor, grid: pixels.grid })
+        Ok(Features { tensor: self.model.vision.pass(&[pixels])?, grid: pixels.grid })
     }
 
     /// The model on tensors.

@@ -1,6 +1,7 @@
 //! The image processor: a picture becomes rows of normalised patches, with the sizes, samples and order of the
 //! reference processor on Pillow (bit for bit).
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use evoq_distortions::resize::bicubic;
@@ -200,11 +201,19 @@ impl Processor {
     /// # Errors
     /// As [`Processor::grid`].
     pub fn pixels(&self, picture: &RgbImage) -> Result<Pixels> {
+        Ok(self.patches(&*self.resize(picture)?))
+    }
+
+    /// The picture in the size in which the model sees it, its samples before normalisation.
+    ///
+    /// # Errors
+    /// As [`Processor::grid`].
+    pub fn resize<'a>(&self, picture: &'a RgbImage) -> Result<Cow<'a, RgbImage>> {
         let (height, width) = self.smart_resize(picture.width(), picture.height())?;
         if (picture.height() as usize, picture.width() as usize) == (height, width) {
-            return Ok(self.patches(picture));
+            return Ok(Cow::Borrowed(picture));
         }
-        Ok(self.patches(&bicubic(picture, width as u32, height as u32)))
+        Ok(Cow::Owned(bicubic(picture, width as u32, height as u32)))
     }
 
     /// Patches of a picture whose sides are multiples of a token's side.

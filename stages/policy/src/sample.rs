@@ -1,25 +1,34 @@
-//! Sampling: one prefill a prompt, then all completions of it decoded together, one token a lane and step.
+//! Sampling: one prefill a prompt, then the completions of many prompts decoded together, one token a lane and step.
 //!
-//! Each lane draws from its own key, one uniform number a token, so a completion depends on its key, the prompt and the
-//! number of lanes (matrix kernels block by it, in the last bits), not on threads or on what else is sampled. Lanes that
-//! have ended keep their place until all have: the shapes, and so the bits, of the others stay as they are.
+//! What a lane says depends on its prompt and its own key; in the last bits also on the lanes beside it, for matrix
+//! kernels block by shape. Which lanes those are follows from the requests' order and the sampling options alone, never
+//! from threads or time, so the same call gives the same bytes. Any other order, split or company moves log-probabilities
+//! by rounding only, and a token where two sampling keys are that close ([`Completion::leads`] says where).
 
-use candle_core::Tensor;
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{RngCore, SeedableRng};
+mod choose;
+mod stream;
+#[cfg(test)]
+pub(crate) mod tests;
 
+use std::collections::HashSet;
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+pub(crate) use choose::probabilities;
+
+use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::model::{Model, Pack, Sequence};
-use crate::ops::Floats;
-use crate::ops::logits::{ban, log_normaliser};
+use crate::model::Sequence;
+use crate::ops::product::DIVIDED;
 use crate::policy::{Features, Policy};
 use crate::prompt::Prompt;
-use crate::text::Cache;
+use stream::Stream;
 
 /// How tokens are drawn. Every field is obeyed; nothing is taken from the checkpoint's generation configuration.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Sampling {
-    /// Divides the logits; above 0. For the most likely token use [`Policy::greedy`].
+    /// Divides the logits; above 0. For the most likely token use [`Draw::Greedy`].
     pub temperature: f64,
     /// Keep the fewest most likely tokens whose probabilities reach this sum; in (0, 1], 1 keeps all.
     pub top_p: f64,
@@ -30,17 +39,46 @@ pub struct Sampling {
     pub repetition_penalty: f64,
     /// Longest completion, end token included; at least 1.
     pub max_tokens: usize,
+    /// Tokens that end a completion, beside the checkpoint's own.
+    pub stop: Vec<u32>,
+    /// Tokens that are not drawn, beside those that the model never says. Unlike those they keep their probability.
+    pub banned: Vec<u32>,
+    /// Most bytes of cached keys and values at a time. It decides which lanes are decoded together, and so counts among
+    /// what the last bits follow from.
+    pub cache_bytes: usize,
 }
 
 impl Default for Sampling {
-    /// The model's own distribution, and at most 512 new tokens.
+    /// The model's own distribution, at most 512 new tokens, and 4 GiB of keys and values.
     fn default() -> Self {
-        Self { temperature: 1.0, top_p: 1.0, top_k: None, repetition_penalty: 1.0, max_tokens: 512 }
+        Self {
+            temperature: 1.0,
+            top_p: 1.0,
+            top_k: None,
+            repetition_penalty: 1.0,
+            max_tokens: 512,
+            stop: Vec::new(),
+            banned: Vec::new(),
+            cache_bytes: 4 << 30,
+        }
     }
 }
 
 impl Sampling {
-    fn check(&self) -> Result<()> {
+    /// The ids that the repetition penalty is for at a completion's start, each once and in rising order.
+    pub(crate) fn seen(&self, prompt: &Prompt) -> Vec<u32> {
+        if self.repetition_penalty == 1.0 {
+            return Vec::new();
+        }
+        let mut seen = prompt.ids.clone();
+        seen.sort_unstable();
+        seen.dedup();
+        seen
+    }
+
+    /// Refuses what is out of range; `never` are the ids that the model never says.
+    pub(crate) fn check(&self, config: &Config, never: &[u32]) -> Result<()> {
+        let vocabulary = config.text.vocab_size;
         let positive = |value: f64| value.is_finite() && value > 0.0;
         let problem = if !positive(self.temperature) {
             format!("temperature {} is not above 0; decode greedily instead", self.temperature)
@@ -52,11 +90,42 @@ impl Sampling {
             format!("repetition penalty {} is not above 0; 1 changes nothing", self.repetition_penalty)
         } else if self.max_tokens == 0 {
             "at most 0 new tokens leave no room for a completion".to_owned()
+        } else if let Some(id) = self.stop.iter().chain(&self.banned).find(|id| **id as usize >= vocabulary) {
+            format!("stop or banned token {id} is outside the vocabulary of {vocabulary}")
+        } else if self.banned.iter().chain(never).collect::<HashSet<_>>().len() >= vocabulary {
+            "every token is banned; nothing is left to draw".to_owned()
         } else {
             return Ok(());
         };
         Err(Error::Batch { problem })
     }
+}
+
+/// How one completion takes its tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Draw {
+    /// The most likely one at each step, the lower id of equals. Temperature, top-k and top-p play no part.
+    Greedy,
+    /// By chance, from noise made of this key.
+    Key([u8; 32]),
+}
+
+/// A prompt with its pictures.
+#[derive(Debug, Clone)]
+pub struct Asked<'a> {
+    /// The prompt.
+    pub prompt: &'a Prompt,
+    /// What its pictures look like, in order.
+    pub features: Vec<&'a Features>,
+}
+
+/// Completions that are wanted of one prompt.
+#[derive(Debug, Clone)]
+pub struct Request<'a> {
+    /// The prompt, which is read once for all of them.
+    pub asked: Asked<'a>,
+    /// One completion each; at least one.
+    pub draws: Vec<Draw>,
 }
 
 /// Why a completion ended.
@@ -75,340 +144,107 @@ pub struct Completion {
     pub text: String,
     /// Its tokens, the end token included.
     pub ids: Vec<u32>,
-    /// Log-probability of each token under the model's own distribution: banned tokens have none of it, and
-    /// temperature, top-p, top-k and repetition penalty play no part.
+    /// Log-probability of each token under the model's own distribution: what the model never says has none of it, and
+    /// the sampling options play no part.
     pub logprobs: Vec<f32>,
+    /// By how much each token's sampling key led the next best. Below about 1e-5, another company may draw the other.
+    pub leads: Vec<f32>,
     /// Why it ended.
     pub finish: Finish,
 }
 
+/// Lanes that are decoded at a time, at most: products of more rows are no faster a row.
+const LANES: usize = 128;
+
+/// Streams of a small model, at most, and the lanes that each gets at least.
+const STREAMS: (usize, usize) = (16, 32);
+
 impl Policy {
-    /// One completion for each key, all of one prompt.
+    /// The completions of each request, in the order of its draws.
+    ///
+    /// Each prompt is read once and its keys and values are kept once for all its lanes. Lanes that end leave, and
+    /// those of later requests enter as room allows.
     ///
     /// # Errors
-    /// A parameter out of its range; features that do not fit the prompt; a prompt that with the new tokens is longer
-    /// than the model's positions reach.
-    pub fn sample(
-        &self,
-        prompt: &Prompt,
-        features: &[&Features],
-        keys: &[[u8; 32]],
-        sampling: &Sampling,
-    ) -> Result<Vec<Completion>> {
-        sampling.check()?;
-        let mut lanes: Vec<ChaCha8Rng> = keys.iter().map(|key| ChaCha8Rng::from_seed(*key)).collect();
-        let mut candidates = Vec::new();
-        self.decode(prompt, features, keys.len(), sampling.max_tokens, |lane, logits, ids| {
-            penalise(logits, prompt.ids.iter().chain(ids), sampling.repetition_penalty as f32);
-            draw(logits, sampling, uniform(&mut lanes[lane]), &mut candidates)
-        })
+    /// An option out of its range; a request without draws; features that do not fit its prompt; a prompt that with the
+    /// new tokens is longer than the model's positions reach, or whose keys and values exceed the allowed bytes.
+    pub fn sample(&self, requests: &[Request], sampling: &Sampling) -> Result<Vec<Vec<Completion>>> {
+        sampling.check(&self.config, &self.model().banned)?;
+        for request in requests {
+            self.check(request, sampling)?;
+        }
+        let streams = self.streams(requests);
+        let cache_bytes = sampling.cache_bytes / streams.len().max(1);
+        let done =
+            streams.into_par_iter().map(|range| Stream::new(self, &requests[range], sampling, cache_bytes).run());
+        Ok(done.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
     }
 
-    /// The completion that takes the most likely token at each step; the lower id of equals.
+    /// The completion that takes the most likely token at each step.
     ///
     /// # Errors
     /// As [`Policy::sample`].
     pub fn greedy(&self, prompt: &Prompt, features: &[&Features], max_tokens: usize) -> Result<Completion> {
-        Sampling { max_tokens, ..Sampling::default() }.check()?;
-        let mut completions = self.decode(prompt, features, 1, max_tokens, |_, logits, _| most_likely(logits))?;
-        Ok(completions.pop().expect("one lane was decoded"))
+        let asked = Asked { prompt, features: features.to_vec() };
+        let request = Request { asked, draws: vec![Draw::Greedy] };
+        let completions = self.sample(&[request], &Sampling { max_tokens, ..Sampling::default() })?;
+        Ok(completions.into_iter().flatten().next().expect("one completion was asked for"))
     }
 
-    /// Decodes `lanes` completions; `choose` gets a lane, its logits with banned ones at −∞, and its tokens so far.
-    fn decode(
-        &self,
-        prompt: &Prompt,
-        features: &[&Features],
-        lanes: usize,
-        max_tokens: usize,
-        mut choose: impl FnMut(usize, &mut [f32], &[u32]) -> u32,
-    ) -> Result<Vec<Completion>> {
-        let (model, limit) = (self.model(), self.config.text.max_position_embeddings);
-        let tokens = prompt.ids.len() + max_tokens;
+    fn check(&self, request: &Request, sampling: &Sampling) -> Result<()> {
+        request.asked.check()?;
+        if request.draws.is_empty() {
+            return Err(Error::Batch { problem: "a request asks for 0 completions; ask for 1 or more".to_owned() });
+        }
+        let (tokens, limit) =
+            (request.asked.prompt.ids.len() + sampling.max_tokens, self.config.text.max_position_embeddings);
         if tokens > limit {
             return Err(Error::TooLong { tokens, limit });
         }
-        let (first, mut cache, next) = prefill(model, prompt, features, lanes, max_tokens - 1)?;
-        let mut done: Vec<Lane> = vec![Lane::default(); lanes];
-        let mut logits = first;
-        for step in 0..max_tokens {
-            let values = Floats::of(&logits)?;
-            let width = values.len() / logits.dim(0)?;
-            let mut rows = values.chunks_exact(width).cycle();
-            for (lane, state) in done.iter_mut().enumerate() {
-                // After the prefill one row of logits serves all lanes.
-                let row = rows.next().expect("a cycle over at least one row");
-                if state.finish.is_none() {
-                    state.take(row, &model.banned, &self.config.eos, |row, ids| choose(lane, row, ids));
-                }
-            }
-            if step + 1 == max_tokens || done.iter().all(|lane| lane.finish.is_some()) {
-                break;
-            }
-            let last: Vec<u32> = done.iter().map(|lane| *lane.ids.last().expect("a token was just drawn")).collect();
-            let rows = model.text.decode(model.text.embed(&last)?, &mut cache, next + step as u32)?;
-            drop(values);
-            (logits, _) = model.text.logits(rows)?;
-        }
-        done.into_iter().map(|lane| lane.complete(self)).collect()
-    }
-}
-
-/// The logits after the prompt `[1, V]`, a cache for its lanes, and the position of the first new token.
-fn prefill(
-    model: &Model,
-    prompt: &Prompt,
-    features: &[&Features],
-    lanes: usize,
-    capacity: usize,
-) -> Result<(Tensor, Cache, u32)> {
-    for (features, grid) in features.iter().zip(&prompt.grids) {
-        if features.grid != *grid {
-            return Err(Error::Batch {
-                problem: format!("a picture of grid {:?} was given where the prompt has {grid:?}", features.grid),
-            });
-        }
-    }
-    let features = features.iter().map(|features| &features.tensor).collect();
-    let sequence = Sequence { prompt, features, completions: &[] };
-    let pack = Pack::new(&model.config, &model.text, &model.banned, &[sequence])?;
-    let (rows, state) = model.text.forward(pack.embed(&model.text)?, &pack.plan)?;
-    let (logits, _) = model.text.logits(pack.predicting_rows(&rows)?)?;
-    Ok((logits, Cache::new(state.into_cache(0), lanes, capacity)?, pack.next[0]))
-}
-
-#[derive(Debug, Clone, Default)]
-struct Lane {
-    ids: Vec<u32>,
-    logprobs: Vec<f32>,
-    finish: Option<Finish>,
-}
-
-impl Lane {
-    /// Takes the next token from a row of logits.
-    fn take(&mut self, row: &[f32], banned: &[u32], eos: &[u32], choose: impl FnOnce(&mut [f32], &[u32]) -> u32) {
-        let mut row = row.to_vec();
-        ban(&mut row, banned);
-        let normaliser = log_normaliser(&row);
-        let own = row.clone();
-        let id = choose(&mut row, &self.ids);
-        self.ids.push(id);
-        self.logprobs.push(own[id as usize] - normaliser);
-        if eos.contains(&id) {
-            self.finish = Some(Finish::Stop);
-        }
+        Ok(())
     }
 
-    fn complete(self, policy: &Policy) -> Result<Completion> {
-        Ok(Completion {
-            text: policy.tokenizer.decode(&self.ids)?,
-            ids: self.ids,
-            logprobs: self.logprobs,
-            finish: self.finish.unwrap_or(Finish::Length),
-        })
-    }
-}
-
-/// A number in [0, 1) of 53 random bits.
-fn uniform(rng: &mut ChaCha8Rng) -> f64 {
-    (rng.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
-}
-
-fn penalise<'a>(logits: &mut [f32], seen: impl Iterator<Item = &'a u32>, penalty: f32) {
-    if penalty == 1.0 {
-        return;
-    }
-    let mut seen: Vec<u32> = seen.copied().collect();
-    seen.sort_unstable();
-    seen.dedup();
-    for id in seen {
-        let logit = &mut logits[id as usize];
-        *logit = if *logit < 0.0 { *logit * penalty } else { *logit / penalty };
-    }
-}
-
-fn most_likely(logits: &[f32]) -> u32 {
-    let mut best = 0;
-    for (id, logit) in logits.iter().enumerate() {
-        if *logit > logits[best] {
-            best = id;
-        }
-    }
-    best as u32
-}
-
-/// Draws by the inverse of the distribution function, tokens in the order of their ids: `u` in [0, 1).
-///
-/// `candidates` is scratch space: id and weight of the tokens that may be drawn.
-fn draw(logits: &[f32], sampling: &Sampling, u: f64, candidates: &mut Vec<(u32, f32)>) -> u32 {
-    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let temperature = sampling.temperature as f32;
-    candidates.clear();
-    let weights = logits.iter().map(|logit| libm::expf((logit - largest) / temperature));
-    candidates.extend((0..).zip(weights).filter(|(_, weight)| *weight > 0.0));
-    keep_likely(sampling, candidates);
-    let total: f64 = candidates.iter().map(|(_, weight)| f64::from(*weight)).sum();
-    let mut reached = 0.0;
-    for (id, weight) in candidates.iter() {
-        reached += f64::from(*weight);
-        if reached > u * total {
-            return *id;
-        }
-    }
-    candidates.last().expect("the most likely token has weight 1").0
-}
-
-/// Applies top-k, then top-p, to what is left, and puts the rest back in the order of ids.
-fn keep_likely(sampling: &Sampling, candidates: &mut Vec<(u32, f32)>) {
-    if sampling.top_k.is_none() && sampling.top_p >= 1.0 {
-        return;
-    }
-    candidates.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-    candidates.truncate(sampling.top_k.unwrap_or(usize::MAX));
-    if sampling.top_p < 1.0 {
-        let total: f64 = candidates.iter().map(|(_, weight)| f64::from(*weight)).sum();
-        let mut reached = 0.0;
-        let needed = candidates.iter().take_while(|(_, weight)| {
-            let more = reached < sampling.top_p * total;
-            reached += f64::from(*weight);
-            more
-        });
-        let needed = needed.count();
-        candidates.truncate(needed);
-    }
-    candidates.sort_unstable_by_key(|candidate| candidate.0);
-}
-
-#[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use candle_core::Device;
-    use rayon::prelude::*;
-
-    use super::*;
-    use crate::train::Group;
-
-    const LOGITS: [f32; 4] = [0.0, 1.0, f32::NEG_INFINITY, 2.0];
-
-    fn share(sampling: &Sampling, id: u32) -> f64 {
-        let mut candidates = Vec::new();
-        let hits = (0..10_000).filter(|i| draw(&LOGITS, sampling, f64::from(*i) / 1e4, &mut candidates) == id).count();
-        hits as f64 / 1e4
-    }
-
-    #[test]
-    fn tokens_are_drawn_by_their_probabilities() {
-        let weights = [1.0, 1_f64.exp(), 0.0, 2_f64.exp()];
-        let total: f64 = weights.iter().sum();
-        for (id, weight) in weights.iter().enumerate() {
-            assert!((share(&Sampling::default(), id as u32) - weight / total).abs() < 2e-4);
-        }
-    }
-
-    #[test]
-    fn temperature_divides_the_logits() {
-        let cold = Sampling { temperature: 0.5, ..Sampling::default() };
-        let weights = [1.0, 2_f64.exp(), 0.0, 4_f64.exp()];
-        let total: f64 = weights.iter().sum();
-        assert!((share(&cold, 3) - weights[3] / total).abs() < 2e-4);
-    }
-
-    #[test]
-    fn top_k_and_top_p_keep_the_most_likely() {
-        let two = Sampling { top_k: Some(2), ..Sampling::default() };
-        assert_eq!(share(&two, 0), 0.0);
-        assert!(share(&two, 1) > 0.2);
-        // The best token has .665 of the mass, so .6 needs it alone and .7 one more.
-        let narrow = Sampling { top_p: 0.6, ..Sampling::default() };
-        assert_eq!(share(&narrow, 3), 1.0);
-        let wider = Sampling { top_p: 0.7, ..Sampling::default() };
-        assert_eq!(share(&wider, 0), 0.0);
-        assert!(share(&wider, 1) > 0.2);
-    }
-
-    #[test]
-    fn the_penalty_makes_seen_tokens_less_likely() {
-        let mut logits = [2.0, -2.0, 3.0];
-        penalise(&mut logits, [0, 1, 1].iter(), 2.0);
-        assert_eq!(logits, [1.0, -4.0, 3.0]);
-    }
-
-    fn policy() -> Policy {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/policy/checkpoint");
-        Policy::load(&folder, &Device::Cpu).unwrap()
-    }
-
-    fn ask(policy: &Policy, keys: &[[u8; 32]]) -> Vec<Completion> {
-        let prompt = Prompt { ids: (40..60).collect(), grids: Vec::new() };
-        let sampling = Sampling { max_tokens: 12, ..Sampling::default() };
-        policy.sample(&prompt, &[], keys, &sampling).unwrap()
-    }
-
-    #[test]
-    fn a_lane_depends_on_its_key_alone() {
-        let policy = policy();
-        let keys: Vec<[u8; 32]> = (0..5).map(|n| [n; 32]).collect();
-        let forward = ask(&policy, &keys);
-        let mut backward = ask(&policy, &keys.iter().rev().copied().collect::<Vec<_>>());
-        backward.reverse();
-        assert_eq!(forward, backward);
-        assert!(forward.windows(2).any(|two| two[0].ids != two[1].ids));
-    }
-
-    #[test]
-    fn what_is_sampled_in_parallel_is_what_is_sampled_alone() {
-        let policy = policy();
-        let keys: Vec<Vec<[u8; 32]>> = (0..6).map(|n| vec![[n; 32], [n + 50; 32]]).collect();
-        let alone: Vec<Vec<Completion>> = keys.iter().map(|keys| ask(&policy, keys)).collect();
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
-        let together: Vec<Vec<Completion>> = pool.install(|| keys.par_iter().map(|keys| ask(&policy, keys)).collect());
-        assert_eq!(alone, together);
-    }
-
-    #[test]
-    fn log_probabilities_are_those_of_the_training_pass() {
-        let policy = policy();
-        let sampled = ask(&policy, &[[3; 32], [4; 32], [5; 32]]);
-        let prompt = Prompt { ids: (40..60).collect(), grids: Vec::new() };
-        let completions = sampled.iter().map(|completion| completion.ids.clone()).collect();
-        let group = Group { prompt, pictures: Vec::new(), completions };
-        let scored = policy.logprobs(&[], &[group]).unwrap();
-        for (sampled, scored) in sampled.iter().zip(&scored[0]) {
-            assert_eq!(sampled.logprobs.len(), scored.len());
-            for (sampled, scored) in sampled.logprobs.iter().zip(scored) {
-                assert!((sampled - scored).abs() < 1e-4, "{sampled} while sampling, {scored} in training");
+    /// Cuts requests into runs that are decoded side by side. Where products are large enough to be divided among
+    /// threads there is one; a small model's products are not, so its requests are, by position alone.
+    fn streams(&self, requests: &[Request]) -> Vec<Range<usize>> {
+        let text = &self.config.text;
+        let lanes: usize = requests.iter().map(|request| request.draws.len()).sum();
+        let count = match LANES * text.hidden_size * text.intermediate_size {
+            work if work < DIVIDED => (lanes / STREAMS.1).clamp(1, STREAMS.0),
+            _ => 1,
+        };
+        let (mut streams, mut start, mut before) = (Vec::new(), 0, 0);
+        for (index, request) in requests.iter().enumerate() {
+            before += request.draws.len();
+            if before * count >= lanes * (streams.len() + 1) {
+                streams.push(start..index + 1);
+                start = index + 1;
             }
         }
+        streams
+    }
+}
+
+impl Asked<'_> {
+    /// The prompt with completions, to be packed.
+    pub fn sequence<'a>(&'a self, completions: &'a [Vec<u32>]) -> Result<Sequence<'a>> {
+        self.check()?;
+        let features = self.features.iter().map(|features| &features.tensor).collect();
+        Ok(Sequence { prompt: self.prompt, features, completions })
     }
 
-    #[test]
-    fn banned_tokens_are_never_drawn() {
-        let policy = policy();
-        let keys: Vec<[u8; 32]> = (0..64).map(|n| [n; 32]).collect();
-        let banned = &policy.model().banned;
-        assert!(!banned.is_empty());
-        assert!(ask(&policy, &keys).iter().flat_map(|completion| &completion.ids).all(|id| !banned.contains(id)));
-    }
-
-    #[test]
-    fn a_prompt_too_long_for_the_positions_is_refused() {
-        let policy = policy();
-        let limit = policy.config.text.max_position_embeddings;
-        let prompt = Prompt { ids: vec![40; 8], grids: Vec::new() };
-        assert!(matches!(policy.greedy(&prompt, &[], limit), Err(Error::TooLong { .. })));
-    }
-
-    #[test]
-    fn a_parameter_out_of_range_is_an_error() {
-        for wrong in [
-            Sampling { temperature: 0.0, ..Sampling::default() },
-            Sampling { top_p: 1.5, ..Sampling::default() },
-            Sampling { top_k: Some(0), ..Sampling::default() },
-            Sampling { repetition_penalty: -1.0, ..Sampling::default() },
-            Sampling { max_tokens: 0, ..Sampling::default() },
-        ] {
-            assert!(wrong.check().is_err(), "{wrong:?}");
+    /// Refuses features of other sizes than the prompt has places for.
+    fn check(&self) -> Result<()> {
+        if self.features.len() != self.prompt.grids.len() {
+            return Err(Error::PictureCount { expected: self.prompt.grids.len(), found: self.features.len() });
         }
+        for (features, grid) in self.features.iter().zip(&self.prompt.grids) {
+            if features.grid != *grid {
+                return Err(Error::Batch {
+                    problem: format!("a picture of grid {:?} was given where the prompt has {grid:?}", features.grid),
+                });
+            }
+        }
+        Ok(())
     }
 }

@@ -1,16 +1,15 @@
-//! The language model over rows: embeddings, decoder blocks, the head; packed forward and backward, and decoding one
-//! token a lane from cached keys and values.
+//! The language model over packed rows: embeddings, decoder blocks, the head; forward and backward. Decoding from cached
+//! keys and values is in `decode`.
 
 use candle_core::{Tensor, Var};
 
 use crate::config::{Config, TextConfig};
 use crate::error::Result;
-use crate::ops::attention::{Attended, KeysValues, Plan, SpanState};
+use crate::ops::attention::{KeysValues, Plan, SpanState};
 use crate::ops::block::{Block, BlockState, Projection};
-use crate::ops::heads::{Heads, Lanes, Rotary, merge, split};
-use crate::ops::linear::{Linear, Sums};
+use crate::ops::heads::{Heads, Rotary};
+use crate::ops::linear::{Kernel, Linear, Sums};
 use crate::ops::norm::Norm;
-use crate::ops::softmax::Mask;
 use crate::ops::{Floats, tensor};
 use crate::positions::Frequencies;
 use crate::weights::Weights;
@@ -32,13 +31,6 @@ pub struct TextModel {
 #[derive(Debug)]
 pub struct TextState {
     blocks: Vec<BlockState<Vec<SpanState>>>,
-}
-
-impl TextState {
-    /// Keys and values of one span in every layer: a prompt's cache.
-    pub fn into_cache(self, span: usize) -> Vec<KeysValues> {
-        self.blocks.into_iter().map(|mut block| block.attention.swap_remove(span).own).collect()
-    }
 }
 
 /// What the backward pass needs of the head's forward pass.
@@ -137,11 +129,28 @@ impl TextModel {
         Ok(())
     }
 
-    /// All blocks over packed rows.
+    /// All blocks over packed rows; nothing is kept for a gradient. Also gives each span's keys and values, layer by
+    /// layer.
+    pub fn pass(&self, mut x: Tensor, plan: &Plan) -> Result<(Tensor, Vec<Vec<KeysValues>>)> {
+        let mut kept = Vec::with_capacity(self.blocks.len());
+        for block in &self.blocks {
+            let (y, state) = block.forward(x, Kernel::General, |projected| plan.pass(projected))?;
+            x = y;
+            kept.push(state.attention);
+        }
+        Ok((x, kept))
+    }
+
+    /// The decoder blocks, in order.
+    pub(crate) fn blocks(&self) -> &[Block] {
+        &self.blocks
+    }
+
+    /// All blocks over packed rows, with all that the backward pass needs.
     pub fn forward(&self, mut x: Tensor, plan: &Plan) -> Result<(Tensor, TextState)> {
         let mut blocks = Vec::with_capacity(self.blocks.len());
         for block in &self.blocks {
-            let (y, state) = block.forward(x, |projected| plan.forward(projected))?;
+            let (y, state) = block.forward(x, Kernel::General, |projected| plan.forward(projected))?;
             x = y;
             blocks.push(state);
         }
@@ -157,73 +166,14 @@ impl TextModel {
     }
 
     /// Logits `[M, V]` of rows `[M, H]`: the final norm and the head.
-    pub fn logits(&self, x: Tensor) -> Result<(Tensor, HeadState)> {
+    pub fn logits(&self, x: Tensor, kernel: Kernel) -> Result<(Tensor, HeadState)> {
         let normed = self.norm.forward(&x)?;
-        Ok((self.head.product(&normed)?, HeadState { x, normed }))
+        Ok((self.head.product(&normed, kernel)?, HeadState { x, normed }))
     }
 
     /// The gradient of [`Self::logits`]'s input, given that of the logits.
     pub fn logits_backward(&self, state: &HeadState, dlogits: &Tensor, sums: &mut Sums) -> Result<Tensor> {
         let dnormed = self.head.backward(&state.normed, dlogits, None, sums)?;
         Ok(self.norm.backward(&state.x, &dnormed, None, sums)?)
-    }
-
-    /// All blocks over one new token a lane, `x [L, H]`, at position `position` (the same in all three rows).
-    pub fn decode(&self, mut x: Tensor, cache: &mut Cache, position: u32) -> Result<Tensor> {
-        let lanes = Lanes { start: 0, count: x.dim(0)?, length: 1 };
-        let rotary = self.rotary(std::iter::repeat_n([position; 3], lanes.count));
-        let (heads, step) = (self.heads(), cache.length);
-        for (block, layer) in self.blocks.iter().zip(&cache.layers) {
-            let (y, _) = block.forward(x, |projected| {
-                let queries = split(projected.q, heads, lanes, Some(&rotary))?;
-                let by_lane = (heads.kv * lanes.count, 1, heads.dim);
-                let keys = split(projected.k, heads.keys(), lanes, Some(&rotary))?.reshape(by_lane)?;
-                let values = split(projected.v, heads.keys(), lanes, None)?.reshape(by_lane)?;
-                layer.own.keys.slice_set(&keys, 1, step)?;
-                layer.own.values.slice_set(&values, 1, step)?;
-                let own = KeysValues {
-                    keys: layer.own.keys.narrow(1, 0, step + 1)?,
-                    values: layer.own.values.narrow(1, 0, step + 1)?,
-                };
-                let shared = Some(&layer.prompt);
-                let attended = Attended { shared, own: &own, mask: Mask::Full, rep: heads.rep };
-                let (_, from_own, from_shared) = attended.forward(&queries)?;
-                let parts: Vec<&Tensor> = std::iter::once(&from_own).chain(&from_shared).collect();
-                let mut out = vec![0.0; lanes.count * heads.width()];
-                merge(&parts, heads, lanes, None, &mut out, heads.width(), 0)?;
-                Ok((tensor(out, (lanes.count, heads.width()))?, ()))
-            })?;
-            x = y;
-        }
-        cache.length += 1;
-        Ok(x)
-    }
-}
-
-/// Keys and values while decoding: the prompt's once, and room for each lane's own.
-#[derive(Debug)]
-pub struct Cache {
-    layers: Vec<LayerCache>,
-    length: usize,
-}
-
-#[derive(Debug)]
-struct LayerCache {
-    prompt: KeysValues,
-    own: KeysValues,
-}
-
-impl Cache {
-    /// A cache for `lanes` lanes of at most `capacity` new tokens after a prompt.
-    pub fn new(prompt: Vec<KeysValues>, lanes: usize, capacity: usize) -> Result<Self> {
-        let room = |prompt: &Tensor| -> Result<Tensor> {
-            let (kv, _, dim) = prompt.dims3()?;
-            Ok(Tensor::zeros((kv * lanes, capacity, dim), prompt.dtype(), prompt.device())?)
-        };
-        let layer = |prompt: KeysValues| -> Result<LayerCache> {
-            let own = KeysValues { keys: room(&prompt.keys)?, values: room(&prompt.values)? };
-            Ok(LayerCache { prompt, own })
-        };
-        Ok(Self { layers: prompt.into_iter().map(layer).collect::<Result<_>>()?, length: 0 })
     }
 }

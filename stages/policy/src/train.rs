@@ -16,9 +16,10 @@ use crate::error::{Error, Result};
 use crate::model::{Model, Pack, Sequence, chunks};
 use crate::ops::linear::Sums;
 use crate::ops::{Floats, tensor};
-use crate::policy::Policy;
+use crate::policy::{Features, Policy};
 use crate::processor::Pixels;
 use crate::prompt::Prompt;
+use crate::sample::Asked;
 use crate::vision::VisionState;
 
 /// A prompt with its pictures and completions.
@@ -60,18 +61,14 @@ impl Policy {
     /// # Errors
     /// A batch whose pieces do not fit together; see [`Error::Batch`].
     pub fn logprobs(&self, pictures: &[Pixels], groups: &[Group]) -> Result<Vec<Vec<Vec<f32>>>> {
-        let looks = look(self.model(), pictures)?;
-        let features = features(&looks, pictures.len())?;
-        let chunks = group_chunks(groups);
-        let picked = chunks.par_iter().map(|range| {
-            let groups = &groups[range.clone()];
-            let (picked, _) = self.model().forward(&pack(self.model(), groups, &features)?)?;
-            let mut picked = picked.into_iter();
-            let mut by_completion = |ids: &Vec<u32>| picked.by_ref().take(ids.len()).collect::<Vec<f32>>();
-            Ok(groups.iter().map(|group| group.completions.iter().map(&mut by_completion).collect()).collect())
+        let looked = pictures.par_iter().map(|pixels| self.look(pixels));
+        let features: Vec<Features> = looked.collect::<Result<_>>()?;
+        let asked = groups.iter().map(|group| {
+            let features = group.pictures.iter().map(|&picture| at(&features, picture)).collect::<Result<_>>()?;
+            Ok(Asked { prompt: &group.prompt, features })
         });
-        let picked: Vec<Vec<Vec<Vec<f32>>>> = picked.collect::<Result<_>>()?;
-        Ok(picked.into_iter().flatten().collect())
+        let completions: Vec<&[Vec<u32>]> = groups.iter().map(|group| group.completions.as_slice()).collect();
+        self.completion_logprobs(&asked.collect::<Result<Vec<_>>>()?, &completions)
     }
 
     /// Gradients of `Σ loss` over groups, plus the probe's loss.
@@ -162,18 +159,20 @@ fn group_chunks(groups: &[Group]) -> Vec<Range<usize>> {
     chunks(groups.iter().map(rows))
 }
 
+/// What a batch holds of one of its pictures.
+fn at<T>(pictures: &[T], picture: usize) -> Result<&T> {
+    pictures.get(picture).ok_or_else(|| Error::Batch {
+        problem: format!("a group names picture {picture} of a batch of {}", pictures.len()),
+    })
+}
+
 /// Packs groups as rows.
 fn pack<'a>(model: &Model, groups: &'a [Group], features: &'a [Tensor]) -> Result<Pack<'a>> {
     let sequence = |group: &'a Group| {
-        let feature = |&picture: &usize| {
-            features.get(picture).ok_or_else(|| Error::Batch {
-                problem: format!("a group names picture {picture} of a batch of {}", features.len()),
-            })
-        };
         if group.completions.is_empty() {
             return Err(Error::Batch { problem: "a group has no completions".to_owned() });
         }
-        let features = group.pictures.iter().map(feature).collect::<Result<_>>()?;
+        let features = group.pictures.iter().map(|&picture| at(features, picture)).collect::<Result<_>>()?;
         Ok(Sequence { prompt: &group.prompt, features, completions: &group.completions })
     };
     let sequences = groups.iter().map(sequence).collect::<Result<Vec<_>>>()?;
@@ -491,7 +490,7 @@ mod tests {
             policy.logprobs(&pictures, &groups).unwrap_err().to_string()
         };
         assert!(broken(&|group| group.pictures = vec![7]).contains("picture 7 of a batch of 3"));
-        assert!(broken(&|group| group.pictures = vec![0]).contains("a picture of 6 tokens"));
+        assert!(broken(&|group| group.pictures = vec![0]).contains("a picture of grid"));
         assert!(broken(&|group| group.completions = Vec::new()).contains("no completions"));
         assert!(broken(&|group| group.completions[0] = Vec::new()).contains("no tokens"));
         assert!(broken(&|group| group.completions[0] = vec![1 << 30]).contains("outside the vocabulary"));

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::ops::attention::{Plan, Span, SpanState};
 use crate::ops::block::{Block, BlockState, Projection};
 use crate::ops::heads::{Heads, Lanes, Rotary};
-use crate::ops::linear::{Linear, Sums};
+use crate::ops::linear::{Kernel, Linear, Sums};
 use crate::ops::norm::Norm;
 use crate::ops::product::product;
 use crate::ops::softmax::Mask;
@@ -97,7 +97,21 @@ impl VisionTower {
         })
     }
 
-    /// Merged tokens of all pictures, `[tokens, out]`, each picture's in row-major order.
+    /// Merged tokens of all pictures, `[tokens, out]`, each picture's in row-major order. Nothing is kept for a gradient.
+    pub fn pass(&self, pictures: &[&Pixels]) -> Result<Tensor> {
+        let (patches, order, [windows, whole]) = self.arrange(pictures)?;
+        let mut x = product(&patches, &self.still_kernel()?.t()?)?;
+        drop(patches);
+        for (n, block) in self.blocks.iter().enumerate() {
+            let plan = self.plan(n, &windows, &whole);
+            (x, _) = block.forward(x, Kernel::General, |projected| Ok((plan.pass(projected)?.0, ())))?;
+        }
+        let merged = self.ln_q.forward(&x)?.reshape((order.len(), self.unit() * self.config.hidden_size))?;
+        let activated = activation::gelu(&self.merge_in.forward(&merged)?)?;
+        scatter_rows(&self.merge_out.forward(&activated)?, &order)
+    }
+
+    /// [`Self::pass`] with all that the backward pass needs.
     pub fn forward(&self, pictures: &[&Pixels]) -> Result<(Tensor, VisionState)> {
         let (patches, order, plans) = self.arrange(pictures)?;
         let [windows, whole] = plans;
@@ -105,7 +119,7 @@ impl VisionTower {
         let mut blocks = Vec::with_capacity(self.blocks.len());
         for (n, block) in self.blocks.iter().enumerate() {
             let plan = self.plan(n, &windows, &whole);
-            let (y, state) = block.forward(x, |projected| plan.forward(projected))?;
+            let (y, state) = block.forward(x, Kernel::General, |projected| plan.forward(projected))?;
             x = y;
             blocks.push(state);
         }

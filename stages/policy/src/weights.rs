@@ -1,18 +1,19 @@
-//! The weights: read from one or many safetensors files under any of the names in use, kept as f32 variables under
-//! the release's names, written back as one file.
+//! The weights: which tensors a model has, read from one or many safetensors files under any of the names in use, kept
+//! as f32 variables under the release's names, written back as files of a bounded size.
+
+mod mapped;
+mod shards;
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
-use candle_core::{DType, Device, Tensor, Var};
-use safetensors::Dtype;
-use safetensors::tensor::{Metadata, SafeTensorError};
+use candle_core::{Device, Tensor, Var};
+use rayon::prelude::*;
 
-use crate::checkpoint::{WEIGHTS, weight_files};
+use crate::checkpoint::weight_files;
 use crate::config::Config;
 use crate::error::{Error, Result};
+use mapped::{MappedFile, Stored};
 
 /// All tensors of a model by release name (`visual.…`, `model.…`, `lm_head.weight`), in f32. They are variables, so
 /// that the same object is trained; whoever only reads takes aliases without a graph (`as_detached_tensor`).
@@ -23,24 +24,40 @@ pub struct Weights {
 /// The head, absent where it is tied to the embedding matrix.
 const HEAD: &str = "lm_head.weight";
 
-/// Longest header that is read, as the format's own library has it.
-const MAX_HEADER: u64 = 100_000_000;
+/// Most bytes of a weight file, as `transformers` writes them.
+const MAX_SHARD: usize = 5_000_000_000;
 
 impl Weights {
-    /// Reads the weights of `folder` into f32 on `device`, one tensor at a time.
+    /// Reads the weights of `folder` into f32 on `device`. Files are mapped, a tensor at a time for each thread, so that
+    /// beside the weights themselves little memory is needed.
     ///
     /// # Errors
     /// No weight files; a file that is broken; a tensor that is missing, repeated, unknown to the configuration, of
-    /// another shape, or in another format than BF16, F16 and F32.
+    /// another shape, in another format than BF16, F16 and F32, or with values that are not finite.
     pub fn load(folder: &Path, config: &Config, device: &Device) -> Result<Self> {
         let expected: HashMap<String, Vec<usize>> = Self::expected(config).into_iter().collect();
-        let mut tensors = BTreeMap::new();
-        for path in weight_files(folder)? {
-            read_file(&path, config, &expected, device, &mut tensors)?;
+        let files = weight_files(folder)?;
+        let files = files.iter().map(|path| MappedFile::open(path)).collect::<Result<Vec<_>>>()?;
+        let mut stored: BTreeMap<String, (&MappedFile, Stored)> = BTreeMap::new();
+        for file in &files {
+            for tensor in file.tensors() {
+                let name = release_name(&tensor.name);
+                if config.tie_word_embeddings && name == HEAD {
+                    // A raw state dict of a tied model holds the embedding matrix a second time.
+                    continue;
+                }
+                file.check(&tensor, expected.get(&name))?;
+                let (path, repeated) = (file.path().to_owned(), tensor.name.clone());
+                if stored.insert(name, (file, tensor)).is_some() {
+                    return Err(Error::RepeatedTensor { name: repeated, path });
+                }
+            }
         }
-        let missing =
-            Self::expected(config).into_iter().map(|(name, _)| name).filter(|name| !tensors.contains_key(name));
-        let missing: Vec<String> = missing.collect();
+        let missing: Vec<String> = Self::expected(config)
+            .into_iter()
+            .map(|(name, _)| name)
+            .filter(|name| !stored.contains_key(name))
+            .collect();
         if let Some(name) = missing.first() {
             return Err(Error::MissingTensor {
                 name: name.clone(),
@@ -49,7 +66,10 @@ impl Weights {
                 expected: expected.len(),
             });
         }
-        Ok(Self { tensors })
+        let read = |(name, (file, tensor)): (String, (&MappedFile, Stored))| {
+            Ok((name, Var::from_tensor(&file.read(&tensor, device)?)?))
+        };
+        Ok(Self { tensors: stored.into_par_iter().map(read).collect::<Result<_>>()? })
     }
 
     /// Weights from tensors that were made in memory, one for each of [`Weights::expected`].
@@ -87,19 +107,22 @@ impl Weights {
         Self::from_tensors(self.tensors.iter().map(|(name, var)| (name.clone(), var.as_detached_tensor())))
     }
 
-    /// Writes `model.safetensors`: f32, release names, sorted, with the metadata that `transformers` asks for.
-    /// The same weights give the same bytes.
+    /// Writes `model.safetensors`, or from 5 GB on numbered shards and their index: f32, release names, sorted, with the
+    /// metadata that `transformers` asks for. The same weights give the same bytes. Weight files that were there go.
     ///
     /// # Errors
     /// A file that cannot be written.
     pub fn save(&self, folder: &Path) -> Result<()> {
-        let path = folder.join(WEIGHTS);
-        let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-        let tensors = self.tensors.iter().map(|(name, var)| (name.as_str(), var.as_tensor()));
-        safetensors::serialize_to_file(tensors, Some(metadata), &path).map_err(|error| match error {
-            SafeTensorError::IoError(source) => Error::Io { path, source },
-            source => Error::Safetensors { path, source },
-        })
+        self.save_in_shards(folder, MAX_SHARD)
+    }
+
+    /// [`Self::save`] with files of at most `most` bytes of numbers, or one tensor that is larger.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn save_in_shards(&self, folder: &Path, most: usize) -> Result<()> {
+        let tensors: Vec<(&str, &Tensor)> = self.iter().map(|(name, var)| (name, var.as_tensor())).collect();
+        shards::write(folder, &tensors, most)
     }
 
     /// Release name and shape of every tensor of a model, in the model's order; no head where it is tied.
@@ -174,84 +197,12 @@ fn release_name(name: &str) -> String {
     }
 }
 
-/// Reads all tensors of one file. Read rather than memory-mapped: every tensor is converted and copied anyway.
-fn read_file(
-    path: &Path,
-    config: &Config,
-    expected: &HashMap<String, Vec<usize>>,
-    device: &Device,
-    tensors: &mut BTreeMap<String, Var>,
-) -> Result<()> {
-    let io = |source| Error::Io { path: path.to_owned(), source };
-    let mut file = File::open(path).map_err(io)?;
-    let (start, metadata) = read_header(&mut file, path)?;
-    for name in metadata.offset_keys() {
-        let Some(info) = metadata.info(&name) else { continue };
-        let release = release_name(&name);
-        if config.tie_word_embeddings && release == HEAD {
-            // A raw state dict of a tied model holds the embedding matrix a second time.
-            continue;
-        }
-        let shape =
-            expected.get(&release).ok_or_else(|| Error::ExtraTensor { name: name.clone(), path: path.to_owned() })?;
-        if &info.shape != shape {
-            return Err(Error::MisshapedTensor {
-                name,
-                path: path.to_owned(),
-                found: info.shape.clone(),
-                expected: shape.clone(),
-            });
-        }
-        let format = match info.dtype {
-            Dtype::BF16 => DType::BF16,
-            Dtype::F16 => DType::F16,
-            Dtype::F32 => DType::F32,
-            other => return Err(Error::TensorFormat { name, path: path.to_owned(), found: other.to_string() }),
-        };
-        let (from, to) = info.data_offsets;
-        let mut bytes = vec![0; to - from];
-        file.seek(SeekFrom::Start(start + from as u64)).map_err(io)?;
-        file.read_exact(&mut bytes).map_err(io)?;
-        let tensor = Tensor::from_raw_buffer(&bytes, format, shape, device)?.to_dtype(DType::F32)?;
-        if tensors.insert(release, Var::from_tensor(&tensor)?).is_some() {
-            return Err(Error::RepeatedTensor { name, path: path.to_owned() });
-        }
-    }
-    Ok(())
-}
-
-/// The header of a safetensors file, and where its data start. The data's length is checked against the file's.
-fn read_header(file: &mut File, path: &Path) -> Result<(u64, Metadata)> {
-    let io = |source| Error::Io { path: path.to_owned(), source };
-    let broken = |source| Error::Safetensors { path: path.to_owned(), source };
-    let size = file.metadata().map_err(io)?.len();
-    if size < 8 {
-        return Err(broken(SafeTensorError::HeaderTooSmall));
-    }
-    let mut length = [0; 8];
-    file.read_exact(&mut length).map_err(io)?;
-    let length = u64::from_le_bytes(length);
-    if length > MAX_HEADER {
-        return Err(broken(SafeTensorError::HeaderTooLarge));
-    }
-    if 8 + length > size {
-        return Err(broken(SafeTensorError::InvalidHeaderLength));
-    }
-    let mut header = vec![0; length as usize];
-    file.read_exact(&mut header).map_err(io)?;
-    let metadata: Metadata = serde_json::from_slice(&header)
-        .map_err(|source| broken(SafeTensorError::InvalidHeaderDeserialization(source)))?;
-    if 8 + length + metadata.data_len() as u64 != size {
-        return Err(broken(SafeTensorError::MetadataIncompleteBuffer));
-    }
-    Ok((8 + length, metadata))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkpoint::WEIGHTS_INDEX;
-    use serde_json::json;
+    use crate::checkpoint::{WEIGHTS, WEIGHTS_INDEX};
+    use candle_core::DType;
+    use serde_json::{Value, json};
 
     /// A model of a few hundred numbers.
     fn config(tied: bool) -> Config {
@@ -409,6 +360,54 @@ mod tests {
         let bytes = std::fs::read(a.path().join(WEIGHTS)).unwrap();
         assert_eq!(bytes, std::fs::read(b.path().join(WEIGHTS)).unwrap());
         assert!(bytes.windows(15).any(|window| window == br#""format":"pt"},"#.as_slice()), "no metadata");
+    }
+
+    #[test]
+    fn weights_over_the_bound_are_saved_in_shards_that_an_index_names() {
+        let config = config(false);
+        let tensors = tensors(&config);
+        let weights = load_tensors(&config, &tensors).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        // The whole file that an earlier saving left would win over the shards.
+        weights.save(folder.path()).unwrap();
+        weights.save_in_shards(folder.path(), 1000).unwrap();
+        assert!(!folder.path().join(WEIGHTS).exists());
+        let index: Value = serde_json::from_slice(&std::fs::read(folder.path().join(WEIGHTS_INDEX)).unwrap()).unwrap();
+        let bytes: usize = tensors.iter().map(|(_, tensor)| 4 * tensor.elem_count()).sum();
+        assert_eq!(index["metadata"]["total_size"], bytes);
+        let mut found = 0;
+        let shards = weight_files(folder.path()).unwrap();
+        assert!(shards.len() > 2);
+        for (number, path) in (1..).zip(&shards) {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            assert_eq!(name, format!("model-{number:05}-of-{:05}.safetensors", shards.len()));
+            let file = MappedFile::open(path).unwrap();
+            let size: usize = file.tensors().iter().map(|tensor| 4 * tensor.shape.iter().product::<usize>()).sum();
+            assert!(size <= 1000 || file.tensors().len() == 1, "{name} holds {size} bytes");
+            for tensor in file.tensors() {
+                assert_eq!(index["weight_map"][&tensor.name], name);
+                found += 1;
+            }
+        }
+        assert_eq!(found, tensors.len());
+        assert_holds(&load(folder.path(), &config).unwrap(), &tensors);
+        // And back: shards that an earlier saving left go as well.
+        weights.save(folder.path()).unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_value_that_is_no_number_is_named_with_its_tensor_and_place() {
+        let config = config(false);
+        for (value, shown) in [(f32::NAN, "NaN"), (f32::INFINITY, "inf")] {
+            let mut all = tensors(&config);
+            let place = all.iter().position(|(name, _)| name == "model.norm.weight").unwrap();
+            let mut values = all[place].1.to_vec1::<f32>().unwrap();
+            values[5] = value;
+            all[place].1 = Tensor::new(values, &Device::Cpu).unwrap();
+            let message = message(load_tensors(&config, &all));
+            assert!(message.contains(&format!("`model.norm.weight` holds {shown} at position 5")), "{message}");
+        }
     }
 
     #[test]

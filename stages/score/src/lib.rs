@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use candle_core::Device;
 use evoq_pictures::Pictures;
-use evoq_policy::sample::{Completion, Sampling};
-use evoq_policy::{Policy, Question, Reasoning, Task, parse_score};
+use evoq_policy::sample::{Asked, Completion, Draw, Request, Sampling};
+use evoq_policy::{Features, Policy, Prompt, Question, Reasoning, Task, parse_score};
 use evoq_schemas::draws::key;
 use evoq_schemas::{Decoding, ImageId, Score, ScoreMethod};
 use evoq_stage::range::{count, positive};
@@ -17,6 +17,9 @@ use serde::Serialize;
 
 /// Pictures of a unit.
 const UNIT: usize = 256;
+
+/// Pictures that are asked about in one call: the replies are decoded side by side.
+const SIDE_BY_SIDE: usize = 32;
 
 /// The flags of `evoq-score`. Defaults: P the paper, O our own.
 #[derive(Debug, Clone, clap::Args, Serialize)]
@@ -41,7 +44,7 @@ pub struct Args {
 
 impl Stage for Args {
     const NAME: &'static str = "score";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str =
         "Asks a policy to rate pictures on 1..5: one greedy reply each, and --samples sampled ones";
     const DIVIDES: bool = true;
@@ -71,16 +74,14 @@ impl Stage for Args {
         let question = Question::new(Task::Score, self.reasoning);
         let rater = Rater { args: self, policy: &policy, digest: input.digest, question };
         let units = job.units("pictures", ids.len(), UNIT, |unit, rows, progress| {
-            let rated = ids[rows].par_iter().map(|id| {
-                let scores = rater.rate(&pictures, id);
-                progress.add(1);
-                scores
-            });
             let (mut valid, mut replies) = (0u64, 0u64);
-            for score in rated.collect::<anyhow::Result<Vec<_>>>()?.into_iter().flatten() {
-                replies += 1;
-                valid += u64::from(score.score.is_some());
-                unit.push(score)?;
+            for ids in ids[rows].chunks(SIDE_BY_SIDE) {
+                for score in rater.rate(&pictures, ids)? {
+                    replies += 1;
+                    valid += u64::from(score.score.is_some());
+                    unit.push(score)?;
+                }
+                progress.add(ids.len() as u64);
             }
             unit.note((valid, replies));
             Ok(UnitEnd::Done)
@@ -102,26 +103,32 @@ struct Rater<'a> {
 }
 
 impl Rater<'_> {
-    /// The replies about a picture: the greedy one, then the sampled ones.
-    fn rate(&self, pictures: &Pictures, id: &ImageId) -> anyhow::Result<Vec<Score>> {
-        let pixels = self.policy.processor.pixels(&pictures.load(id)?)?;
-        let features = self.policy.look(&pixels)?;
-        let prompt = self.policy.prompt(&self.question, &[pixels.grid])?;
-        let greedy = self.policy.greedy(&prompt, &[&features], self.args.max_tokens)?;
-        let mut scores = vec![self.score(id, Decoding::Greedy, 0, greedy)];
-        if self.args.samples > 0 {
-            let draw = |k: u16| key(self.args.seed, "score", &[id.as_str(), &k.to_string()]);
-            let keys: Vec<[u8; 32]> = (0..self.args.samples).map(draw).collect();
-            let sampling = Sampling {
-                temperature: self.args.temperature,
-                max_tokens: self.args.max_tokens,
-                ..Sampling::default()
-            };
-            let sampled = self.policy.sample(&prompt, &[&features], &keys, &sampling)?;
-            let rows = sampled.into_iter().enumerate();
-            scores.extend(rows.map(|(k, reply)| self.score(id, Decoding::Sampled, k as u16, reply)));
+    /// The replies about each picture: the greedy one, then the sampled ones.
+    fn rate(&self, pictures: &Pictures, ids: &[ImageId]) -> anyhow::Result<Vec<Score>> {
+        let looked = ids.par_iter().map(|id| {
+            let pixels = self.policy.processor.pixels(&pictures.load(id)?)?;
+            Ok((self.policy.prompt(&self.question, &[pixels.grid])?, self.policy.look(&pixels)?))
+        });
+        let looked: Vec<(Prompt, Features)> = looked.collect::<anyhow::Result<_>>()?;
+        let request = |(id, (prompt, features))| Request {
+            asked: Asked { prompt, features: vec![features] },
+            draws: std::iter::once(Draw::Greedy).chain((0..self.args.samples).map(|k| self.draw(id, k))).collect(),
+        };
+        let requests: Vec<Request> =
+            ids.iter().zip(looked.iter().map(|(prompt, seen)| (prompt, seen))).map(request).collect();
+        let sampling =
+            Sampling { temperature: self.args.temperature, max_tokens: self.args.max_tokens, ..Sampling::default() };
+        let mut scores = Vec::with_capacity(ids.len() * (1 + usize::from(self.args.samples)));
+        for (id, replies) in ids.iter().zip(self.policy.sample(&requests, &sampling)?) {
+            let decodings = std::iter::once((Decoding::Greedy, 0)).chain((0..).map(|k| (Decoding::Sampled, k)));
+            scores.extend(replies.into_iter().zip(decodings).map(|(reply, (how, k))| self.score(id, how, k, reply)));
         }
         Ok(scores)
+    }
+
+    /// The draws of sampled reply `k` about a picture, keyed by what they are for.
+    fn draw(&self, id: &ImageId, k: u16) -> Draw {
+        Draw::Key(key(self.args.seed, "score", &[id.as_str(), &k.to_string()]))
     }
 
     fn score(&self, id: &ImageId, decoding: Decoding, sample: u16, reply: Completion) -> Score {

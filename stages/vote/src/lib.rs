@@ -12,8 +12,8 @@ use candle_core::Device;
 use evoq_pictures::Pictures;
 use evoq_policy::answer::answer_tokens;
 use evoq_policy::policy::Features;
-use evoq_policy::sample::{Completion, Finish, Sampling};
-use evoq_policy::{Policy, Question, Reasoning, Side, Task, parse_comparison};
+use evoq_policy::sample::{Asked, Completion, Draw, Finish, Request, Sampling};
+use evoq_policy::{Policy, Prompt, Question, Reasoning, Side, Task, parse_comparison};
 use evoq_schemas::draws::key;
 use evoq_schemas::{ImageId, Outcome, Pair, Presented, Vote};
 use evoq_stage::range::{count, positive, share};
@@ -26,6 +26,9 @@ use crate::tally::Tally;
 
 /// Pairs of a unit: the features of their pictures are kept for as long.
 const UNIT: usize = 256;
+
+/// Pairs that are asked about in one call: their votes are decoded side by side.
+const SIDE_BY_SIDE: usize = 16;
 
 /// The flags of `evoq-vote`. Defaults: P the paper, O our own.
 #[derive(Debug, Clone, clap::Args, Serialize)]
@@ -62,7 +65,7 @@ pub struct Args {
 
 impl Stage for Args {
     const NAME: &'static str = "vote";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "Asks a policy which picture of each pair is better, K times; one row a vote";
     const DIVIDES: bool = true;
     const INPUTS: &'static [Input] = &[
@@ -102,17 +105,15 @@ impl Stage for Args {
         let units = job.units("pairs", pairs.len(), UNIT, |unit, rows, progress| {
             let pairs = &pairs[rows];
             let features = voter.look(&pictures, pairs)?;
-            let asked = pairs.par_iter().map(|pair| {
-                let votes = voter.ask(pair, &features);
-                progress.add(1);
-                votes
-            });
             let mut tally = Tally::default();
-            for votes in asked.collect::<anyhow::Result<Vec<_>>>()? {
-                tally.count(&votes);
-                for vote in votes {
-                    unit.push(vote)?;
+            for pairs in pairs.chunks(SIDE_BY_SIDE) {
+                for votes in voter.ask(pairs, &features)? {
+                    tally.count(&votes);
+                    for vote in votes {
+                        unit.push(vote)?;
+                    }
                 }
+                progress.add(pairs.len() as u64);
             }
             unit.note(tally);
             Ok(UnitEnd::Done)
@@ -139,6 +140,17 @@ fn top_p(text: &str) -> Result<f64, String> {
     share(text).ok().filter(|it| *it > 0.0).ok_or_else(|| "expected a number over 0 and up to 1".to_owned())
 }
 
+/// A pair in one of its two orders.
+struct Ordered<'a> {
+    /// Index of the pair.
+    pair: usize,
+    presented: Presented,
+    shown: [&'a Features; 2],
+    prompt: Prompt,
+    /// The votes that see this order.
+    ks: Vec<u16>,
+}
+
 /// What stays the same from pair to pair.
 struct Voter<'a> {
     args: &'a Args,
@@ -161,30 +173,57 @@ impl Voter<'_> {
         looked.collect()
     }
 
-    /// The K votes of a pair, in the order of k.
-    fn ask(&self, pair: &Pair, features: &HashMap<ImageId, Features>) -> anyhow::Result<Vec<Vote>> {
-        let mut votes = Vec::with_capacity(usize::from(self.args.samples));
-        for presented in [Presented::Ab, Presented::Ba] {
-            let shown = match presented {
-                Presented::Ab => [&features[&pair.image_a], &features[&pair.image_b]],
-                Presented::Ba => [&features[&pair.image_b], &features[&pair.image_a]],
-            };
-            let order = |k: &u16| self.args.order.presented(self.args.seed, &pair.pair_id, *k);
-            let ks: Vec<u16> = (0..self.args.samples).filter(|k| order(k) == presented).collect();
-            if ks.is_empty() {
-                continue;
-            }
-            let draw =
-                |k: &u16| key(self.args.seed, "vote", &[pair.pair_id.as_str(), presented.as_str(), &k.to_string()]);
-            let keys: Vec<[u8; 32]> = ks.iter().map(draw).collect();
-            let prompt = self.policy.prompt(&self.question, &[shown[0].grid, shown[1].grid])?;
-            let replies = self.policy.sample(&prompt, &shown, &keys, &self.sampling)?;
-            for (k, reply) in ks.into_iter().zip(replies) {
-                votes.push(self.vote(pair, k, presented, reply)?);
+    /// The K votes of each pair, in the order of k.
+    fn ask(&self, pairs: &[Pair], features: &HashMap<ImageId, Features>) -> anyhow::Result<Vec<Vec<Vote>>> {
+        let mut asked = Vec::with_capacity(2 * pairs.len());
+        for (index, pair) in pairs.iter().enumerate() {
+            for presented in [Presented::Ab, Presented::Ba] {
+                asked.extend(self.ordered(index, pair, presented, features)?);
             }
         }
-        votes.sort_by_key(|vote| vote.vote);
+        let requests = asked.iter().map(|it| Request {
+            asked: Asked { prompt: &it.prompt, features: it.shown.to_vec() },
+            draws: it.ks.iter().map(|k| self.draw(&pairs[it.pair], it.presented, *k)).collect(),
+        });
+        let replies = self.policy.sample(&requests.collect::<Vec<_>>(), &self.sampling)?;
+        let mut votes: Vec<Vec<Vote>> =
+            pairs.iter().map(|_| Vec::with_capacity(usize::from(self.args.samples))).collect();
+        for (it, replies) in asked.iter().zip(replies) {
+            for (k, reply) in it.ks.iter().zip(replies) {
+                votes[it.pair].push(self.vote(&pairs[it.pair], *k, it.presented, reply)?);
+            }
+        }
+        for votes in &mut votes {
+            votes.sort_by_key(|vote| vote.vote);
+        }
         Ok(votes)
+    }
+
+    /// A pair in one order, with the votes that see it so; none where no vote does.
+    fn ordered<'a>(
+        &self,
+        index: usize,
+        pair: &Pair,
+        presented: Presented,
+        features: &'a HashMap<ImageId, Features>,
+    ) -> anyhow::Result<Option<Ordered<'a>>> {
+        let ks = (0..self.args.samples)
+            .filter(|k| self.args.order.presented(self.args.seed, &pair.pair_id, *k) == presented);
+        let ks: Vec<u16> = ks.collect();
+        if ks.is_empty() {
+            return Ok(None);
+        }
+        let shown = match presented {
+            Presented::Ab => [&features[&pair.image_a], &features[&pair.image_b]],
+            Presented::Ba => [&features[&pair.image_b], &features[&pair.image_a]],
+        };
+        let prompt = self.policy.prompt(&self.question, &[shown[0].grid, shown[1].grid])?;
+        Ok(Some(Ordered { pair: index, presented, shown, prompt, ks }))
+    }
+
+    /// The draws of vote `k` of a pair, keyed by what they are for.
+    fn draw(&self, pair: &Pair, presented: Presented, k: u16) -> Draw {
+        Draw::Key(key(self.args.seed, "vote", &[pair.pair_id.as_str(), presented.as_str(), &k.to_string()]))
     }
 
     /// The row of a reply: parsed, and turned back to the pair's own order.

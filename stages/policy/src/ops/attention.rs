@@ -2,6 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
+use super::blockwise::attend;
 use super::heads::{Columns, Heads, Lanes, Rotary, merge, split};
 use super::product::product;
 use super::softmax::{Mask, softmax, softmax_backward};
@@ -155,6 +156,21 @@ impl Plan {
             states.push(SpanState { queries, own, probabilities });
         }
         Ok((tensor(out, (rows, width))?, states))
+    }
+
+    /// [`Self::forward`] where no gradient is wanted: nothing is kept but each span's keys and values.
+    pub fn pass(&self, projected: Projected) -> Result<(Tensor, Vec<KeysValues>)> {
+        let (rows, width) = (projected.q.rows.dim(0)?, self.heads.width());
+        let mut out = vec![0.0; rows * width];
+        let mut kept: Vec<KeysValues> = Vec::with_capacity(self.spans.len());
+        for span in &self.spans {
+            let (queries, own) = self.split(projected, span.lanes)?;
+            let shared = span.prompt.map(|prompt| &kept[prompt]);
+            let attended = attend(&queries, shared, &own, span.mask, self.heads.rep)?;
+            merge(&[&attended], self.heads, span.lanes, None, &mut out, width, 0)?;
+            kept.push(own);
+        }
+        Ok((tensor(out, (rows, width))?, kept))
     }
 
     /// Gradients of queries, keys and values as rows, given that of the result, `dy [R, heads·d]`.

@@ -6,7 +6,7 @@ use candle_core::{Result, Tensor};
 use super::activation::{swiglu, swiglu_backward};
 use super::attention::{Plan, Projected, SpanState};
 use super::heads::{Columns, Heads};
-use super::linear::{Linear, Sums};
+use super::linear::{Kernel, Linear, Sums};
 use super::norm::Norm;
 
 /// The projections to queries, keys and values.
@@ -73,19 +73,20 @@ impl Block {
     pub fn forward<S>(
         &self,
         x: Tensor,
+        kernel: Kernel,
         attend: impl FnOnce(Projected) -> Result<(Tensor, S)>,
     ) -> Result<(Tensor, BlockState<S>)> {
         let normed1 = self.norm1.forward(&x)?;
         let (layers, _, columns) = self.projection.layout(self.heads);
-        let products = layers.iter().map(|layer| layer.product(&normed1)).collect::<Result<Vec<_>>>()?;
+        let products = layers.iter().map(|layer| layer.product(&normed1, kernel)).collect::<Result<Vec<_>>>()?;
         let [q, k, v] =
             columns.map(|(layer, start)| Columns { rows: &products[layer], start, bias: layers[layer].bias() });
         let (mixed, attention) = attend(Projected { q, k, v })?;
-        let h = self.output.forward_onto(&mixed, &x)?;
+        let h = self.output.forward_onto(&mixed, &x, kernel)?;
         let normed2 = self.norm2.forward(&h)?;
-        let (gate, up) = (self.gate.product(&normed2)?, self.up.product(&normed2)?);
+        let (gate, up) = (self.gate.product(&normed2, kernel)?, self.up.product(&normed2, kernel)?);
         let gated = swiglu(&gate, self.gate.bias(), &up, self.up.bias())?;
-        let y = self.down.forward_onto(&gated, &h)?;
+        let y = self.down.forward_onto(&gated, &h, kernel)?;
         Ok((y, BlockState { x, normed1, attention, mixed, h, normed2, gate, up, gated }))
     }
 

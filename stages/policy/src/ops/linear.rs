@@ -4,8 +4,18 @@ use std::collections::BTreeMap;
 
 use candle_core::{Result, Shape, Tensor};
 
+use super::kernels::add_dots;
 use super::product::{product, product_onto};
 use super::{Floats, tensor};
+
+/// By what a layer multiplies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kernel {
+    /// The fastest for hundreds of rows. A row's last bits may depend on the rows beside it.
+    General,
+    /// For up to a few dozen rows, each of which gets the same bits in any company.
+    RowByRow,
+}
 
 /// `y = x·Wᵀ (+ b)`. The bias can also be left to the pass that comes next.
 #[derive(Debug, Clone)]
@@ -27,19 +37,22 @@ impl Linear {
     }
 
     /// `x·Wᵀ` without the bias: `[R, in]` to `[R, out]`.
-    pub fn product(&self, x: &Tensor) -> Result<Tensor> {
-        product(x, &self.weight.t()?)
+    pub fn product(&self, x: &Tensor, kernel: Kernel) -> Result<Tensor> {
+        match kernel {
+            Kernel::General => product(x, &self.weight.t()?),
+            Kernel::RowByRow => self.add_to(vec![0.0; x.dim(0)? * self.weight.dim(0)?], x, kernel),
+        }
     }
 
     /// `x·Wᵀ + b`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let Some(bias) = &self.bias else { return self.product(x) };
+        let Some(bias) = &self.bias else { return self.product(x, Kernel::General) };
         let (bias, rows) = (Floats::of(bias)?, x.dim(0)?);
-        product_onto(bias.repeat(rows), x, &self.weight.t()?)
+        self.add_to(bias.repeat(rows), x, Kernel::General)
     }
 
     /// `residual + x·Wᵀ + b`.
-    pub fn forward_onto(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
+    pub fn forward_onto(&self, x: &Tensor, residual: &Tensor, kernel: Kernel) -> Result<Tensor> {
         let mut start = Floats::of(residual)?.to_vec();
         if let Some(bias) = &self.bias {
             let bias = Floats::of(bias)?;
@@ -47,7 +60,17 @@ impl Linear {
                 row.iter_mut().zip(&*bias).for_each(|(value, bias)| *value += bias);
             }
         }
-        product_onto(start, x, &self.weight.t()?)
+        self.add_to(start, x, kernel)
+    }
+
+    /// `start + x·Wᵀ`.
+    fn add_to(&self, mut start: Vec<f32>, x: &Tensor, kernel: Kernel) -> Result<Tensor> {
+        if kernel == Kernel::General {
+            return product_onto(start, x, &self.weight.t()?);
+        }
+        let (output, input) = self.weight.dims2()?;
+        add_dots(&Floats::of(x)?, &Floats::of(&self.weight)?, input, &mut start)?;
+        tensor(start, (x.dim(0)?, output))
     }
 
     /// Adds the gradients of weight and bias to `sums` and gives that of `x`, added to `dx` where there is one.

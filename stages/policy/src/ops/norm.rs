@@ -77,6 +77,19 @@ pub(crate) fn sum(n: usize, term: impl Fn(usize) -> f32) -> f32 {
     ((a + e) + (b + f)) + ((c + g) + (d + h)) + tail
 }
 
+/// The largest value, −∞ of none; eight running ones, as in [`sum`].
+#[inline]
+pub(crate) fn largest(values: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; 8];
+    let (whole, tail) = values.as_chunks::<8>();
+    for chunk in whole {
+        for (lane, value) in lanes.iter_mut().zip(chunk) {
+            *lane = if *value > *lane { *value } else { *lane };
+        }
+    }
+    lanes.iter().chain(tail).copied().fold(f32::NEG_INFINITY, f32::max)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

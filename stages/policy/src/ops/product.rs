@@ -11,7 +11,7 @@ use super::tensor;
 
 /// Multiply-adds from which a product is divided among threads. Below it (a millisecond or two of one core) waking
 /// others costs more than they bring; pictures and prompts are worked on in parallel instead.
-const DIVIDED: usize = 1 << 27;
+pub const DIVIDED: usize = 1 << 27;
 
 /// `a·b` of `[m, k]` and `[k, n]`, or of equally many such matrices.
 pub fn product(a: &Tensor, b: &Tensor) -> Result<Tensor> {
@@ -42,22 +42,20 @@ struct Operand<'a> {
 impl<'a> Operand<'a> {
     fn of(tensor: &'a Tensor) -> Result<Self> {
         let (storage, layout) = tensor.storage_and_layout();
-        let Storage::Cpu(CpuStorage::F32(values)) = &*storage else {
+        let Storage::Cpu(CpuStorage::F32(_)) = &*storage else {
             bail!("an f32 tensor in host memory is needed, this one is {:?} on {:?}", tensor.dtype(), tensor.device());
         };
         let (dims, strides) = three(layout)?;
-        let last: usize = dims.iter().zip(strides).map(|(dim, stride)| dim.saturating_sub(1) * stride).sum();
-        if !dims.contains(&0) && layout.start_offset() + last >= values.len() {
-            bail!("a tensor of layout {layout:?} reaches beyond its storage of {} values", values.len());
-        }
         Ok(Self { start: layout.start_offset(), rank: layout.dims().len(), dims, strides, storage })
     }
 
-    fn values(&self) -> &[f32] {
-        match &*self.storage {
-            Storage::Cpu(CpuStorage::F32(values)) => &values[self.start..],
-            _ => unreachable!("checked when the operand was made"),
-        }
+    /// Matrix `index` of the batch.
+    fn matrix(&self, index: usize) -> Matrix<'_> {
+        let Storage::Cpu(CpuStorage::F32(values)) = &*self.storage else {
+            unreachable!("checked when the operand was made")
+        };
+        let values = &values[self.start + index * self.strides[0]..];
+        Matrix { values, shape: [self.dims[1], self.dims[2]], strides: [self.strides[1], self.strides[2]] }
     }
 }
 
@@ -79,39 +77,83 @@ fn multiply(a: &Operand, b: &Operand, onto: bool, out: &mut [f32]) -> Result<()>
     if out.is_empty() || k == 0 {
         return Ok(());
     }
+    for (batch, out) in out.chunks_exact_mut(m * n).enumerate() {
+        multiply_into(a.matrix(batch), b.matrix(batch), onto, out, n)?;
+    }
+    Ok(())
+}
+
+/// A matrix within a slice, with any strides.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Matrix<'a> {
+    values: &'a [f32],
+    shape: [usize; 2],
+    strides: [usize; 2],
+}
+
+impl<'a> Matrix<'a> {
+    /// Consecutive rows of `width` values, the first `columns` of which make the matrix.
+    pub fn rows(values: &'a [f32], rows: usize, columns: usize, width: usize) -> Self {
+        Self { values, shape: [rows, columns], strides: [width, 1] }
+    }
+
+    /// The same values with rows and columns exchanged.
+    pub fn t(self) -> Self {
+        let ([rows, columns], [down, right]) = (self.shape, self.strides);
+        Self { shape: [columns, rows], strides: [right, down], ..self }
+    }
+
+    /// Whether the element at the last index of both dimensions lies within the slice.
+    fn fits(&self) -> bool {
+        let ([rows, columns], [down, right]) = (self.shape, self.strides);
+        rows == 0 || columns == 0 || (rows - 1) * down + (columns - 1) * right < self.values.len()
+    }
+}
+
+/// Writes `a·b` into the first columns of `out`, rows of `width`, or adds it there.
+pub(crate) fn multiply_into(a: Matrix, b: Matrix, onto: bool, out: &mut [f32], width: usize) -> Result<()> {
+    let ([m, k], [b_k, n]) = (a.shape, b.shape);
+    let room = m == 0 || n == 0 || (n <= width && (m - 1) * width + n <= out.len());
+    if k != b_k || !a.fits() || !b.fits() || !room {
+        bail!(
+            "no product of {a_shape:?} and {b_shape:?} into {} values in rows of {width}",
+            out.len(),
+            a_shape = a.shape,
+            b_shape = b.shape
+        );
+    }
+    if m == 0 || n == 0 {
+        return Ok(());
+    }
     let parallelism = match m * n * k {
         work if work < DIVIDED => Parallelism::None,
         _ => Parallelism::Rayon(rayon::current_num_threads()),
     };
-    let (lhs, rhs) = (a.values(), b.values());
-    for (batch, out) in out.chunks_exact_mut(m * n).enumerate() {
-        let (lhs, rhs) = (&lhs[batch * a.strides[0]..], &rhs[batch * b.strides[0]..]);
-        #[expect(unsafe_code, reason = "the kernels take pointers")]
-        // SAFETY: `Operand::of` has checked that the element at the last index of all dimensions lies within the
-        // storage, and strides are not negative, so every element read does. `out` is m·n values, borrowed alone.
-        unsafe {
-            gemm::gemm(
-                m,
-                n,
-                k,
-                out.as_mut_ptr(),
-                1,
-                n as isize,
-                onto,
-                lhs.as_ptr(),
-                a.strides[2] as isize,
-                a.strides[1] as isize,
-                rhs.as_ptr(),
-                b.strides[2] as isize,
-                b.strides[1] as isize,
-                1.0_f32,
-                1.0_f32,
-                false,
-                false,
-                false,
-                parallelism,
-            );
-        }
+    #[expect(unsafe_code, reason = "the kernels take pointers")]
+    // SAFETY: that every element read or written lies within its slice was checked above: the last index of both
+    // dimensions does, and strides are not negative. `out` is borrowed alone.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            out.as_mut_ptr(),
+            1,
+            width as isize,
+            onto,
+            a.values.as_ptr(),
+            a.strides[1] as isize,
+            a.strides[0] as isize,
+            b.values.as_ptr(),
+            b.strides[1] as isize,
+            b.strides[0] as isize,
+            1.0_f32,
+            1.0_f32,
+            false,
+            false,
+            false,
+            parallelism,
+        );
     }
     Ok(())
 }
@@ -149,9 +191,24 @@ mod tests {
     }
 
     #[test]
+    fn a_product_within_wider_rows_leaves_the_rest_alone() {
+        let (a, b) = (waves(&[2, 3], 0.2), waves(&[4, 3], 1.2));
+        let mut out = [7.0; 2 * 6];
+        let values = [Floats::of(&a).unwrap(), Floats::of(&b).unwrap()];
+        let (left, right) = (Matrix::rows(&values[0], 2, 3, 3), Matrix::rows(&values[1], 4, 3, 3).t());
+        multiply_into(left, right, false, &mut out[1..], 6).unwrap();
+        let inside = [&out[1..5], &out[7..11]].concat();
+        close(&tensor(inside, (2, 4)).unwrap(), &product(&a, &b.t().unwrap()).unwrap());
+        assert_eq!([out[0], out[5], out[6], out[11]], [7.0; 4]);
+    }
+
+    #[test]
     fn matrices_that_do_not_fit_are_refused() {
         let (a, b) = (waves(&[6, 3], 0.2), waves(&[4, 4], 1.2));
         assert!(product(&a, &b).is_err());
         assert!(product_onto(vec![0.0; 23], &a, &b.narrow(0, 0, 3).unwrap()).is_err());
+        let matrix = Matrix::rows(&[0.0; 9], 3, 3, 3);
+        assert!(multiply_into(matrix, matrix, false, &mut [0.0; 8], 3).is_err());
+        assert!(multiply_into(Matrix::rows(&[0.0; 8], 3, 3, 3), matrix, false, &mut [0.0; 9], 3).is_err());
     }
 }

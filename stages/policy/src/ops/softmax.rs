@@ -3,8 +3,8 @@
 use candle_core::{Result, Tensor};
 
 use super::exp::exp;
-use super::norm::sum;
-use super::{Floats, tensor};
+use super::norm::{largest, sum};
+use super::{Floats, tensor, widest};
 
 /// Which of its own lane's keys a query sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,17 +36,23 @@ pub fn softmax(shared: Option<&Tensor>, own: &Tensor, mask: Mask, rep: usize, sc
         }
         out[prompt..seen].copy_from_slice(&own[n * keys..][..seen - prompt]);
         let out = &mut out[..seen];
-        let largest = out.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        for value in out.iter_mut() {
-            *value = exp((*value - largest) * scale);
-        }
-        let total = sum(seen, |i| out[i]);
-        let inverse = 1.0 / total;
+        let inverse = 1.0 / weights(out, scale);
         for value in out.iter_mut() {
             *value *= inverse;
         }
     }
     tensor(out, (batches, rows, width))
+}
+
+/// Replaces scores by `exp(scale · (score − largest))` and gives their sum.
+pub(crate) fn weights(scores: &mut [f32], scale: f32) -> f32 {
+    widest(|| {
+        let largest = largest(scores);
+        for score in scores.iter_mut() {
+            *score = exp((*score - largest) * scale);
+        }
+        sum(scores.len(), |i| scores[i])
+    })
 }
 
 /// The gradient of the scores that entered [`softmax`]: `ds = scale · p · (dp − Σ p·dp)`, `[B, T·rep, P + S]`.
@@ -70,7 +76,8 @@ pub fn softmax_backward(probabilities: &Tensor, shared: Option<&Tensor>, own: &T
     tensor(out, (batches, rows, width))
 }
 
-fn seen(mask: Mask, row: usize, keys: usize) -> usize {
+/// How many of a lane's `keys` its row `row` sees: the first ones.
+pub(crate) fn seen(mask: Mask, row: usize, keys: usize) -> usize {
     match mask {
         Mask::Full => keys,
         Mask::Causal { first } => keys.min(first + row + 1),

@@ -10,6 +10,7 @@ mod adamw;
 mod fixture;
 mod gradients;
 mod layouts;
+mod many;
 mod parity;
 mod peer;
 mod text;

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use evoq_policy::model::{Model, Pack, Sequence};
+use evoq_policy::ops::linear::Kernel;
 use evoq_policy::policy::{Features, Policy};
 use evoq_policy::positions::Positions;
 use evoq_policy::sample::Finish;
@@ -48,7 +49,7 @@ fn logits_off(policy: &Policy, case: &Case, values: &HashMap<String, Tensor>, ki
     let pack = Pack::new(&policy.config, &model.text, &[], &[sequence]).unwrap();
     let (hidden, _) = model.text.forward(pack.embed(&model.text).unwrap(), &pack.plan).unwrap();
     let hidden = hidden.index_select(&Tensor::new(rows, &Device::Cpu).unwrap(), 0).unwrap();
-    let (ours, _) = model.text.logits(hidden).unwrap();
+    let (ours, _) = model.text.logits(hidden, Kernel::General).unwrap();
     let theirs = flat(&values[&format!("{kind}.{}", case.name)]);
     furthest(&flat(&ours), &theirs) / deviation(&theirs)
 }

@@ -5,6 +5,7 @@ use candle_core::{D, DType, Device, Tensor};
 use candle_nn::{Activation, VarBuilder, ops};
 use candle_transformers::models::qwen2;
 use evoq_policy::model::{Model, Pack, Sequence};
+use evoq_policy::ops::linear::Kernel;
 use evoq_policy::policy::Policy;
 use evoq_policy::train::Group;
 use evoq_policy::{Config, Prompt};
@@ -62,7 +63,7 @@ fn logits_of_text_are_another_implementations() {
     let sequence = Sequence { prompt: &prompt, features: Vec::new(), completions: &[] };
     let pack = Pack::new(&policy.config, &model.text, &[], &[sequence]).unwrap();
     let (hidden, _) = model.text.forward(pack.embed(&model.text).unwrap(), &pack.plan).unwrap();
-    let (ours, _) = model.text.logits(hidden).unwrap();
+    let (ours, _) = model.text.logits(hidden, Kernel::General).unwrap();
 
     let theirs = peer_logits(&mut peer(&policy.config), &prompt.ids);
     assert_eq!((ours.dims(), prompt.ids.len()), (theirs.dims(), 300));

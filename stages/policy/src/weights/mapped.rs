@@ -1,0 +1,129 @@
+//! Reading safetensors files by mapping them into memory: the one place where this crate maps files.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device, Tensor};
+use memmap2::{Mmap, MmapOptions};
+use safetensors::Dtype;
+use safetensors::tensor::{Metadata, SafeTensorError};
+
+use crate::error::{Error, Result};
+use crate::ops::Floats;
+
+/// Longest header that is read, as the format's own library has it.
+const MAX_HEADER: u64 = 100_000_000;
+
+/// An open weight file whose header was read and whose length was checked against it.
+#[derive(Debug)]
+pub(super) struct MappedFile {
+    path: PathBuf,
+    file: File,
+    /// Where the data start.
+    start: u64,
+    metadata: Metadata,
+}
+
+/// A tensor as its file's header has it.
+#[derive(Debug)]
+pub(super) struct Stored {
+    /// As the file names it.
+    pub name: String,
+    format: Dtype,
+    pub shape: Vec<usize>,
+    /// Bytes, counted from where the data start.
+    bytes: (usize, usize),
+}
+
+impl MappedFile {
+    /// Opens a file and reads its header.
+    pub fn open(path: &Path) -> Result<Self> {
+        let io = |source| Error::Io { path: path.to_owned(), source };
+        let broken = |source| Error::Safetensors { path: path.to_owned(), source };
+        let mut file = File::open(path).map_err(io)?;
+        let size = file.metadata().map_err(io)?.len();
+        if size < 8 {
+            return Err(broken(SafeTensorError::HeaderTooSmall));
+        }
+        let mut length = [0; 8];
+        file.read_exact(&mut length).map_err(io)?;
+        let length = u64::from_le_bytes(length);
+        if length > MAX_HEADER {
+            return Err(broken(SafeTensorError::HeaderTooLarge));
+        }
+        if 8 + length > size {
+            return Err(broken(SafeTensorError::InvalidHeaderLength));
+        }
+        let mut header = vec![0; length as usize];
+        file.read_exact(&mut header).map_err(io)?;
+        let metadata: Metadata = serde_json::from_slice(&header)
+            .map_err(|source| broken(SafeTensorError::InvalidHeaderDeserialization(source)))?;
+        if 8 + length + metadata.data_len() as u64 != size {
+            return Err(broken(SafeTensorError::MetadataIncompleteBuffer));
+        }
+        Ok(Self { path: path.to_owned(), file, start: 8 + length, metadata })
+    }
+
+    /// Where the file is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// All tensors, in the order of their data.
+    pub fn tensors(&self) -> Vec<Stored> {
+        let stored = |name: String| {
+            let info = self.metadata.info(&name)?;
+            Some(Stored { format: info.dtype, shape: info.shape.clone(), bytes: info.data_offsets, name })
+        };
+        self.metadata.offset_keys().into_iter().filter_map(stored).collect()
+    }
+
+    /// Refuses a tensor that the model has no place for, or one of another shape or in a format that is not read.
+    pub fn check(&self, tensor: &Stored, expected: Option<&Vec<usize>>) -> Result<()> {
+        let (name, path) = (tensor.name.clone(), self.path.clone());
+        let Some(shape) = expected else { return Err(Error::ExtraTensor { name, path }) };
+        if &tensor.shape != shape {
+            return Err(Error::MisshapedTensor { name, path, found: tensor.shape.clone(), expected: shape.clone() });
+        }
+        self.format(tensor).map(|_| ())
+    }
+
+    fn format(&self, tensor: &Stored) -> Result<DType> {
+        match tensor.format {
+            Dtype::BF16 => Ok(DType::BF16),
+            Dtype::F16 => Ok(DType::F16),
+            Dtype::F32 => Ok(DType::F32),
+            other => Err(Error::TensorFormat {
+                name: tensor.name.clone(),
+                path: self.path.clone(),
+                found: other.to_string(),
+            }),
+        }
+    }
+
+    /// Reads a tensor as f32. Its bytes are mapped for as long as that takes.
+    pub fn read(&self, tensor: &Stored, device: &Device) -> Result<Tensor> {
+        let map = self.map(tensor)?;
+        let read = Tensor::from_raw_buffer(&map, self.format(tensor)?, &tensor.shape, device)?.to_dtype(DType::F32)?;
+        drop(map);
+        let values = read.to_device(&Device::Cpu)?;
+        if let Some(at) = Floats::of(&values)?.iter().position(|value| !value.is_finite()) {
+            let found = Floats::of(&values)?[at];
+            return Err(Error::BrokenTensor { name: tensor.name.clone(), path: self.path.clone(), at, found });
+        }
+        Ok(read)
+    }
+
+    fn map(&self, tensor: &Stored) -> Result<Mmap> {
+        let (from, to) = tensor.bytes;
+        let mut options = MmapOptions::new();
+        options.offset(self.start + from as u64).len(to - from);
+        #[expect(unsafe_code, reason = "mapped bytes change if another process writes the file")]
+        // SAFETY: the map is only read, bit by bit as numbers of which any bits are some, and dropped right after. A
+        // checkpoint that another process is writing gives wrong numbers here as it would to any reader; one that is
+        // being truncated ends the process.
+        let map = unsafe { options.map(&self.file) };
+        map.map_err(|source| Error::Io { path: self.path.clone(), source })
+    }
+}
