@@ -37,8 +37,10 @@ pub struct TableWriter<T> {
     rows: Vec<T>,
     batch: usize,
     open: Option<(ArrowWriter<Vec<u8>>, u64)>,
-    /// The part that is being put: its rows are encoded while the one before is on its way.
-    underway: Option<JoinHandle<Result<PartEntry>>>,
+    /// The part that is being put, while the rows of the next one are encoded; it leaves its memory to be used again.
+    underway: Option<JoinHandle<Result<(PartEntry, Vec<u8>)>>>,
+    /// Memory for a part's bytes: fresh memory costs as much as filling it.
+    spare: Vec<u8>,
     /// Parts that were begun to be put.
     closed: usize,
     parts: TableParts,
@@ -58,6 +60,7 @@ impl<T: Table> TableWriter<T> {
             batch,
             open: None,
             underway: None,
+            spare: Vec::new(),
             closed: 0,
             parts: TableParts::default(),
             table: PhantomData,
@@ -106,7 +109,11 @@ impl<T: Table> TableWriter<T> {
             open
         } else {
             let properties = properties::<T>(&self.stage, &self.metadata);
-            (ArrowWriter::try_new(Vec::new(), file_schema::<T>(), Some(properties)).map_err(&fault)?, 0)
+            (
+                ArrowWriter::try_new(std::mem::take(&mut self.spare), file_schema::<T>(), Some(properties))
+                    .map_err(&fault)?,
+                0,
+            )
         };
         writer.write(&batch).map_err(&fault)?;
         if holds_pictures::<T>() && writer.in_progress_size() >= PICTURE_GROUP_BYTES {
@@ -130,8 +137,10 @@ impl<T: Table> TableWriter<T> {
             let digest = blake3::hash(&bytes).to_hex().to_string();
             let (name, size) = (format!("{start}-{}.parquet", &digest[..16]), bytes.len() as u64);
             // The name carries the digest: putting it twice is harmless.
-            prefix.join(&name).put(bytes)?;
-            Ok(PartEntry { name, rows, bytes: size, digest })
+            prefix.join(&name).put(bytes.clone())?;
+            let mut memory = bytes;
+            memory.clear();
+            Ok((PartEntry { name, rows, bytes: size, digest }, memory.into()))
         }));
         Ok(())
     }
@@ -139,7 +148,9 @@ impl<T: Table> TableWriter<T> {
     /// Waits for the part that is being put.
     fn settle(&mut self) -> Result<()> {
         let Some(underway) = self.underway.take() else { return Ok(()) };
-        self.parts.parts.push(underway.join().unwrap_or_else(|panic| resume_unwind(panic))?);
+        let (part, memory) = underway.join().unwrap_or_else(|panic| resume_unwind(panic))?;
+        self.parts.parts.push(part);
+        self.spare = memory;
         Ok(())
     }
 
