@@ -113,19 +113,31 @@ pub fn distort(
 pub fn fit(picture: &RgbImage, short_side: Option<u32>, crop: bool) -> RgbImage {
     let (width, height) = picture.dimensions();
     let shortest = width.min(height);
-    let Some(side) = short_side else {
+    let Some(side) = short_side.filter(|side| shortest > 0 && (crop || *side < shortest)) else {
         return picture.clone();
     };
-    if shortest == 0 || (shortest <= side && !crop) {
-        return picture.clone();
-    }
-    let ratio = f64::from(side) / f64::from(shortest);
-    // The reference rounds a half to the even length.
-    let scaled = |length: u32| (f64::from(length) * ratio).round_ties_even() as u32;
-    let resized = resize::bicubic(picture, scaled(width), scaled(height));
+    let (width, height) = scaled(width, height, side);
+    let resized = resize::bicubic(picture, width, height);
     if !crop {
         return resized;
     }
-    let (left, top) = ((resized.width() - side) / 2, (resized.height() - side) / 2);
+    let (left, top) = ((width - side) / 2, (height - side) / 2);
     imageops::crop_imm(&resized, left, top, side, side).to_image()
+}
+
+/// The width and height that [`fit`] gives a picture of `width` x `height` pixels.
+pub fn fitted_size(width: u32, height: u32, short_side: Option<u32>, crop: bool) -> (u32, u32) {
+    let shortest = width.min(height);
+    match short_side.filter(|side| shortest > 0 && (crop || *side < shortest)) {
+        Some(side) if crop => (side, side),
+        Some(side) => scaled(width, height, side),
+        None => (width, height),
+    }
+}
+
+/// The size at which the short side is `side`. The reference rounds a half to the even length.
+fn scaled(width: u32, height: u32, side: u32) -> (u32, u32) {
+    let ratio = f64::from(side) / f64::from(width.min(height));
+    let scaled = |length: u32| (f64::from(length) * ratio).round_ties_even() as u32;
+    (scaled(width), scaled(height))
 }

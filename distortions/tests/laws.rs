@@ -4,7 +4,7 @@ mod made;
 
 use std::collections::HashSet;
 
-use evoq_distortions::{Distortion, Error, Severity, distort, fit};
+use evoq_distortions::{Distortion, Error, Severity, distort, fit, fitted_size};
 use image::{Rgb, RgbImage};
 use made::{fractal, noise, picture, psnr};
 use rayon::ThreadPoolBuilder;
@@ -162,5 +162,16 @@ fn groups_hold_kindred_types() {
     for distortion in Distortion::ALL {
         let (name, group) = (distortion.name(), distortion.group().name());
         assert!(name.contains(group), "{name} is in the group {group}");
+    }
+}
+
+#[test]
+fn the_fitted_size_is_the_size_that_fit_gives() {
+    for (width, height) in [(64, 48), (48, 64), (75, 33), (40, 40), (33, 101)] {
+        let picture = noise(width, height);
+        for (side, crop) in [(None, false), (Some(33), false), (Some(40), false), (Some(50), true), (Some(37), true)] {
+            let size = fit(&picture, side, crop).dimensions();
+            assert_eq!(fitted_size(width, height, side, crop), size, "{width} {height} {side:?} {crop}");
+        }
     }
 }

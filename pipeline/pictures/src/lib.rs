@@ -12,7 +12,7 @@ mod render;
 
 pub use decode::{DecodeError, Decoded, decode, encode_png, is_grey};
 pub use pictures::Pictures;
-pub use render::{RenderError, distorted, fitted_size, recipe_digest, render, variant};
+pub use render::{RenderError, distorted, recipe_digest, render, variant};
 
 /// The `format` of a variant that is rendered on demand.
 pub const RECIPE: &str = "recipe";

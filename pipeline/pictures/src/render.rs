@@ -51,20 +51,6 @@ pub fn distorted(
     distort(fitted, distortion, Severity::new(severity)?, &key, angle)
 }
 
-/// The width and height that [`evoq_distortions::fit`] gives a picture of `width` x `height` pixels.
-pub fn fitted_size(width: u32, height: u32, short_side: Option<u32>, crop: bool) -> (u32, u32) {
-    let shortest = width.min(height);
-    match short_side {
-        Some(side) if crop && shortest > 0 => (side, side),
-        Some(side) if side < shortest => {
-            let ratio = f64::from(side) / f64::from(shortest);
-            let scaled = |length: u32| (f64::from(length) * ratio).round_ties_even() as u32;
-            (scaled(width), scaled(height))
-        }
-        _ => (width, height),
-    }
-}
-
 /// The digest of a recipe: blake3 in hex over the digest of the reference's bytes and all that the pixels depend on.
 ///
 /// `row` is the recipe; its `digest` is not read.
@@ -112,22 +98,6 @@ mod tests {
         reseeded.distortion_seed = Some(2);
         for other in [reseeded, recipe("set/b", "noise_gaussian_RGB", 2), recipe("set/a", "noise_gaussian_RGB", 3)] {
             assert_ne!(variant(&other, &fitted).unwrap(), pixels);
-        }
-    }
-
-    #[test]
-    fn the_fitted_size_is_the_size_that_fit_gives() {
-        for (width, height) in [(64, 48), (48, 64), (75, 33), (40, 40), (33, 101)] {
-            for (side, crop) in
-                [(None, false), (Some(33), false), (Some(40), false), (Some(50), true), (Some(37), true)]
-            {
-                let fitted = fit(&picture(width, height, 0), side, crop);
-                assert_eq!(
-                    fitted_size(width, height, side, crop),
-                    fitted.dimensions(),
-                    "{width} {height} {side:?} {crop}"
-                );
-            }
         }
     }
 

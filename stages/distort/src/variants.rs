@@ -1,7 +1,7 @@
 //! Variants as recipes: rows that say all that their pixels depend on.
 
-use evoq_distortions::{Distortion, SHORTEST_SIDE};
-use evoq_pictures::{RECIPE, fitted_size, recipe_digest};
+use evoq_distortions::{Distortion, SHORTEST_SIDE, fitted_size};
+use evoq_pictures::{RECIPE, recipe_digest};
 use evoq_schemas::Image;
 use evoq_stage::bad_input;
 
