@@ -38,13 +38,19 @@ pub struct TableWriter<T> {
     batch: usize,
     open: Option<(ArrowWriter<Vec<u8>>, u64)>,
     /// The part that is being put, while the rows of the next one are encoded; it leaves its memory to be used again.
-    underway: Option<JoinHandle<Result<(PartEntry, Vec<u8>)>>>,
+    underway: Option<JoinHandle<Result<Put>>>,
     /// Memory for a part's bytes: fresh memory costs as much as filling it.
     spare: Vec<u8>,
     /// Parts that were begun to be put.
     closed: usize,
     parts: TableParts,
     table: PhantomData<T>,
+}
+
+/// A part that was put, and the memory that held it.
+struct Put {
+    part: PartEntry,
+    memory: Vec<u8>,
 }
 
 impl<T: Table> TableWriter<T> {
@@ -140,7 +146,7 @@ impl<T: Table> TableWriter<T> {
             prefix.join(&name).put(bytes.clone())?;
             let mut memory = bytes;
             memory.clear();
-            Ok((PartEntry { name, rows, bytes: size, digest }, memory.into()))
+            Ok(Put { part: PartEntry { name, rows, bytes: size, digest }, memory: memory.into() })
         }));
         Ok(())
     }
@@ -148,7 +154,7 @@ impl<T: Table> TableWriter<T> {
     /// Waits for the part that is being put.
     fn settle(&mut self) -> Result<()> {
         let Some(underway) = self.underway.take() else { return Ok(()) };
-        let (part, memory) = underway.join().unwrap_or_else(|panic| resume_unwind(panic))?;
+        let Put { part, memory } = underway.join().unwrap_or_else(|panic| resume_unwind(panic))?;
         self.parts.parts.push(part);
         self.spare = memory;
         Ok(())
