@@ -6,17 +6,20 @@
 
 FOLDER gets a random checkpoint of 126 million parameters (505 MB) and two pictures of 512x384, once. The workload is 32
 replies of 32 tokens about the two pictures, in f32, with end tokens banned. Every run is a process of its own, so that
-its peak memory is its own; runs alternate, and the best of `--rounds` counts. Times are of vision tower, prompt and
-replies, without loading the weights and without preparing the pictures.
+its peak memory is its own; runs alternate, and the best of `--rounds` by CPU seconds counts, for those suffer least from
+what else the machine does. Times are of vision tower, prompt and replies, without loading the weights, and for all but
+mistral.rs without preparing the pictures.
 
     ours        one prompt, 32 lanes that share it
-    generate    transformers, generate(num_return_sequences=32)
     shared      transformers with a cache that is read once and repeated for 32 rows
-    matmul      torch's rates of products in the shapes of the model, and ours
+    generate    transformers, generate(num_return_sequences=32)
+    mistralrs   mistral.rs, asked 32 times: it keeps pictures and prompt in its caches (n_choices=32 takes over 18 GB)
+    matmul      rates of products in the shapes of the model, torch's and ours
     greedy      the greedy reply of ours, transformers and mistral.rs; the three must be equal
 """
 
 import argparse
+import base64
 import json
 import os
 import resource
@@ -75,13 +78,13 @@ class Peer:
                                       temperature=1.0, top_p=1.0, top_k=0, repetition_penalty=1.0, suppress_tokens=self.never)
         assert out.shape == (K, self.length + NEW)
 
-    def shared(self) -> float:
+    def shared(self) -> dict:
         """All replies from one reading of the prompt, whose cache is repeated. Gives the seconds of that reading."""
-        torch, start = self.torch, time.perf_counter()
+        torch, start = self.torch, Clock()
         banned = torch.tensor(self.never + self.ends)
         with torch.inference_mode():
             out = self.model(**self.inputs, use_cache=True, logits_to_keep=1)
-            prefill = time.perf_counter() - start
+            prefill = start.stop()
             after = self.length + int(self.model.model.rope_deltas)
             out.past_key_values.batch_repeat_interleave(K)
             logits = out.logits[:, -1].repeat(K, 1)
@@ -90,7 +93,7 @@ class Peer:
                 if step + 1 < NEW:
                     at = torch.full((3, K, 1), after + step)
                     logits = self.model(input_ids=drawn, past_key_values=out.past_key_values, position_ids=at, use_cache=True).logits[:, -1]
-        return prefill
+        return dict(prefill=prefill["wall"], prefill_cpu=prefill["cpu"])
 
     def greedy(self) -> list:
         """The greedy reply."""
@@ -104,30 +107,84 @@ class Peer:
         torch = self.torch
         for rows, output, inner in [(2048, 2048, 2048)] + [(rows, *shape) for rows in (K, 590) for shape in ((768, 768), (256, 768), (4096, 768), (768, 4096), (2048, 768))]:
             weights = [torch.randn(output, inner) for _ in range(10)]
-            x, best = torch.randn(rows, inner), 1e9
+            x, wall, cpu = torch.randn(rows, inner), 1e9, 1e9
             for _ in range(5):
-                repeats = max(1, round(4e9 / (20 * rows * output * inner)))
-                start = time.perf_counter()
+                repeats = max(1, round(2e10 / (20 * rows * output * inner)))
+                clock = Clock()
                 for _ in range(repeats):
                     for weight in weights:
                         torch.nn.functional.linear(x, weight)
-                best = min(best, (time.perf_counter() - start) / repeats / 10)
-            print(json.dumps(dict(what="matmul", kernel="torch", rows=rows, out=output, **{"in": inner}, gflops=2e-9 * rows * output * inner / best)))
+                took = clock.stop()
+                wall, cpu = min(wall, took["wall"] / repeats / 10), min(cpu, took["cpu"] / repeats / 10)
+            work = 2e-9 * rows * output * inner
+            print(json.dumps(dict(what="matmul", kernel="torch", rows=rows, out=output, gflops=work / wall, gflops_a_cpu=work / cpu) | {"in": inner}))
+
+
+class Clock:
+    """Seconds by the wall and of all CPUs."""
+
+    def __init__(self):
+        self.wall, self.cpu = time.perf_counter(), time.process_time()
+
+    def stop(self) -> dict:
+        """Since it was made."""
+        return dict(wall=time.perf_counter() - self.wall, cpu=time.process_time() - self.cpu)
+
+
+class Mistral:
+    """mistral.rs on the checkpoint. It holds keys and values in f16 unless told otherwise, and puts no pictures' places
+    into the text of a template that it does not know, so they are written out."""
+
+    def __init__(self, folder: Path):
+        os.environ["MISTRALRS_CPU_KV_F32"] = "1"
+        import mistralrs
+        from transformers import AutoConfig, AutoTokenizer
+        self.library = mistralrs
+        which = mistralrs.Which.MultimodalPlain(model_id=str(folder / "checkpoint"), arch=mistralrs.MultimodalArchitecture.Qwen2_5VL,
+                                                dtype=mistralrs.ModelDType.F32)
+        self.runner = mistralrs.Runner(which=which, max_seqs=1)
+        tokenizer, config = AutoTokenizer.from_pretrained(folder / "checkpoint"), AutoConfig.from_pretrained(folder / "checkpoint")
+        names = "vision_start vision_end vision_pad image_pad video_pad im_end".split()
+        never = [tokenizer.convert_tokens_to_ids(f"<|{name}|>") for name in names] + [tokenizer.convert_tokens_to_ids("<|endoftext|>")]
+        self.never = {token: -1e9 for token in never + list(range(len(tokenizer), config.text_config.vocab_size))}
+        url = lambda name: "data:image/png;base64," + base64.b64encode((folder / f"{name}.png").read_bytes()).decode()
+        pictures = [{"type": "image_url", "image_url": {"url": url(name)}} for name in ("one", "two")]
+        self.content = pictures + [{"type": "text", "text": "<|vision_start|><|image_pad|><|vision_end|>" * 2 + QUESTION}]
+
+    def ask(self, temperature: float):
+        """A reply of NEW tokens."""
+        request = self.library.ChatCompletionRequest(
+            messages=[{"role": "user", "content": self.content}], model="default", max_tokens=NEW, temperature=temperature,
+            top_p=1.0, repetition_penalty=1.0, logit_bias=self.never, ignore_eos=True, logprobs=True, top_logprobs=1)
+        return self.runner.send_chat_completion_request(request)
+
+    def vote(self) -> None:
+        """All replies."""
+        clock = Clock()
+        usages = [self.ask(1.0).usage for _ in range(K)]
+        took = clock.stop()
+        assert all(usage.completion_tokens == NEW for usage in usages), usages
+        print(json.dumps(dict(what="vote", prompt=usages[0].prompt_tokens) | took))
+
+    def greedy(self) -> None:
+        """The greedy reply."""
+        tokens = self.ask(0.0).choices[0].logprobs.content
+        print(json.dumps(dict(what="greedy", ids=[token.top_logprobs[0].token for token in tokens])))
 
 
 def child(mode: str, folder: Path, threads: int) -> None:
     """One peer's run in this process."""
-    if mode == "mistralrs":
-        return mistralrs(folder)
+    if mode.startswith("mistralrs"):
+        mistral = Mistral(folder)
+        return mistral.greedy() if mode == "mistralrs greedy" else mistral.vote()
     peer = Peer(folder, threads)
     if mode == "matmul":
         return peer.matmul()
     if mode == "greedy":
         return print(json.dumps(dict(what="greedy", ids=peer.greedy())))
-    wall, cpu = time.perf_counter(), time.process_time()
+    clock = Clock()
     prefill = getattr(peer, mode)()
-    line = dict(what="vote", prompt=peer.length, wall=time.perf_counter() - wall, cpu=time.process_time() - cpu)
-    print(json.dumps(line if prefill is None else line | dict(prefill=prefill)))
+    print(json.dumps(dict(what="vote", prompt=peer.length) | clock.stop() | (prefill or {})))
 
 
 def run(command: list, threads: int) -> tuple[list, float]:
@@ -136,59 +193,90 @@ def run(command: list, threads: int) -> tuple[list, float]:
     process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True)
     lines = [json.loads(line) for line in process.stdout if line.startswith("{")]
     _, status, usage = os.wait4(process.pid, 0)
-    if status != 0:
-        sys.exit(f"{command} failed")
+    if status != 0 or not lines:
+        code = os.waitstatus_to_exitcode(status)
+        print(f"FAILED with {code} after {usage.ru_utime + usage.ru_stime:.0f} s of CPU and {usage.ru_maxrss / 1024:.0f} MiB: {' '.join(command)}", flush=True)
+        return [], usage.ru_maxrss / 1024
     return lines, usage.ru_maxrss / 1024
 
 
+def decoding_share(step: dict, rates: dict, measure: str) -> float:
+    """What share of the machine's rate of products, the better of the kernels' for each shape, our decoding reaches."""
+    layers = [((768, 768), 20), ((256, 768), 20), ((4096, 768), 20), ((768, 4096), 10), ((2048, 768), 1)]
+    work = lambda shape: shape[0] * shape[1]
+    seconds = sum(count * work(shape) / max(rates[(K, *shape)][measure].values()) for shape, count in layers)
+    return step[measure] * seconds / sum(count * work(shape) for shape, count in layers)
+
+
+def bars(best: dict, rates: dict) -> None:
+    """Each bar with what was found, by CPU seconds and by the wall."""
+    ours = best["ours"]
+    found = [(f"times less than {mode}", wanted, *(best[mode][of] / ours[of] for of in ("cpu", "wall")))
+             for mode, wanted in (("generate", ">= 7"), ("shared", ">= 2"), ("mistralrs", "> 1")) if mode in best]
+    if "shared" in best:
+        found.append(("prefill to torch's", "<= 1.2", *(ours[of] / best["shared"][of] for of in ("prefill_cpu", "prefill"))))
+    if rates:
+        found.append(("share of products' rate", ">= 0.6", *(decoding_share(ours["step"], rates, of) for of in ("gflops_a_cpu", "gflops"))))
+    for name, wanted, cpu, wall in found:
+        print(f"  {name:24} {wanted:7} {cpu:6.2f} by CPU seconds, {wall:6.2f} by the wall")
+    print(f"  {'peak memory':24} <= 1.1 GB {ours['memory'] * 1.048576e-3:.2f}")
+
+
 def main() -> None:
-    """All runs, and a table of the best of each."""
+    """All runs, and for each number of threads a table of the best of each, the rates of products and the bars."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("program", help="the benchmark program of this crate")
+    parser.add_argument("program", type=Path, help="the benchmark program of this crate")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--only", default="ours,shared,generate,matmul,greedy")
+    parser.add_argument("--only", default="ours,shared,generate,mistralrs,matmul,greedy")
     parser.add_argument("--child")
     options = parser.parse_args()
-    folder = options.folder.resolve()
+    folder, program = options.folder.resolve(), str(options.program.resolve())
     if options.child:
         return child(options.child, folder, options.threads[0])
     folder.mkdir(parents=True, exist_ok=True)
     prepare(folder)
     checkpoint, pictures = str(folder / "checkpoint"), [str(folder / "one.png"), str(folder / "two.png")]
-    peer = lambda mode, threads: [sys.executable, __file__, options.program, str(folder), "--child", mode, "--threads", str(threads)]
+    peer = lambda mode, threads: [sys.executable, __file__, program, str(folder), "--child", mode, "--threads", str(threads)]
     wanted = options.only.split(",")
     for threads in options.threads:
-        best = {}
+        best, rates = {}, {}
         for _ in range(options.rounds):
-            for mode in [mode for mode in ("ours", "shared", "generate") if mode in wanted]:
-                command = [options.program, "vote", checkpoint, *pictures, str(K), str(NEW)] if mode == "ours" else peer(mode, threads)
+            for mode in [mode for mode in ("ours", "shared", "generate", "mistralrs") if mode in wanted]:
+                command = [program, "vote", checkpoint, *pictures, str(K), str(NEW)] if mode == "ours" else peer(mode, threads)
                 lines, memory = run(command, threads)
                 found = {line["what"]: line for line in lines}
+                if "vote" not in found:
+                    continue
                 vote = found["vote"] | dict(memory=memory, load=os.getloadavg()[0])
                 if mode == "ours":
-                    vote |= dict(prefill=found["vision"]["wall"] + found["prefill"]["wall"], step=found["decode step"])
-                if mode not in best or vote["wall"] < best[mode]["wall"]:
+                    vote |= {name: found["vision"][of] + found["prefill"][of] for name, of in (("prefill", "wall"), ("prefill_cpu", "cpu"))}
+                    vote |= dict(step=found["decode step"])
+                prefill = f"prefill {vote['prefill_cpu']:.2f} s of CPU, {vote['prefill']:.2f} s by the wall, " if "prefill" in vote else ""
+                print(f"{threads} threads, {mode:9}: {vote['cpu']:6.2f} s of CPU, {vote['wall']:6.2f} s by the wall, {prefill}"
+                      f"{vote['memory']:5.0f} MiB at most, {K * NEW / vote['wall']:6.1f} tokens/s, prompt {vote['prompt']}, load {vote['load']:.1f}", flush=True)
+                if mode not in best or vote["cpu"] < best[mode]["cpu"]:
                     best[mode] = vote
-        for mode, vote in best.items():
-            print(f"{threads} threads, {mode:9}: {vote['wall']:6.2f} s by the wall, {vote['cpu']:6.2f} s of CPU, prefill {vote.get('prefill', float('nan')):.2f} s, "
-                  f"{vote['memory']:5.0f} MiB at most, {K * NEW / vote['wall']:6.1f} tokens/s, prompt {vote['prompt']}, load {vote['load']:.1f}")
-        if "ours" in best:
-            print(f"  ours decodes at {best['ours']['step']['gflops']:.1f} GFLOP/s, a step {1000 * best['ours']['step']['wall']:.1f} ms; "
-                  + ", ".join(f"{best[mode]['wall'] / best['ours']['wall']:.1f} times less than {mode}" for mode in best if mode != "ours"))
         if "matmul" in wanted:
-            rates = {}
-            for name, command in (("ours", [options.program, "matmul"]), ("torch", peer("matmul", threads))):
+            for command in ([program, "matmul"], peer("matmul", threads)):
                 for line in run(command, threads)[0]:
-                    rates.setdefault((line["rows"], line["out"], line["in"]), {})[line["kernel"]] = round(line["gflops"], 1)
+                    at = rates.setdefault((line["rows"], line["out"], line["in"]), dict(gflops={}, gflops_a_cpu={}))
+                    for measure in at:
+                        at[measure][line["kernel"]] = round(line[measure], 1)
             for shape, found in rates.items():
-                print(f"  {threads} threads, {'x'.join(map(str, shape)):14} GFLOP/s: {found}")
+                print(f"  {threads} threads, {'x'.join(map(str, shape)):14} GFLOP a second of CPU {found['gflops_a_cpu']}, by the wall {found['gflops']}")
+        if "ours" in best:
+            step = best["ours"]["step"]
+            print(f"  ours decodes at {step['gflops_a_cpu']:.1f} GFLOP a second of CPU, {step['gflops']:.1f} by the wall; a step takes "
+                  f"{1000 * step['cpu']:.0f} ms of CPU, {1000 * step['wall']:.0f} ms by the wall")
+            bars(best, rates)
     if "greedy" in wanted:
-        found = {"ours": run([options.program, "greedy", checkpoint, *pictures, str(NEW)], 2)[0][-1],
-                 "transformers": run(peer("greedy", 2), 2)[0][-1]}
-        same = found["ours"]["ids"] == found["transformers"]["ids"]
-        print(f"greedy tokens of ours and transformers are {'equal' if same else 'NOT equal'}: {found['ours']['ids']}")
+        commands = {"ours": [program, "greedy", checkpoint, *pictures, str(NEW)], "transformers": peer("greedy", 2),
+                    "mistral.rs": peer("mistralrs greedy", 2)}
+        found = {name: [line["ids"] for line in run(command, 2)[0] if line["what"] == "greedy"] for name, command in commands.items()}
+        same = all(ids and ids == found["ours"] for ids in found.values())
+        print(f"greedy tokens of all three are equal: {found['ours'][0]}" if same else f"greedy tokens are NOT equal: {json.dumps(found)}")
 
 
 if __name__ == "__main__":

@@ -127,7 +127,10 @@ fn vote(folder: &str, pictures: [&str; 2], rest: &[&str]) -> Outcome {
     let text = policy.weights.iter().filter(|(name, _)| !name.starts_with("visual.") && !name.contains("embed"));
     let work = 2.0 * text.map(|(_, weight)| weight.elem_count()).sum::<usize>() as f64 * lanes as f64;
     let (wall, cpu) = ((all.0 - prefill.0) / steps, (all.1 - prefill.1) / steps);
-    println!("{}", json!({"what": "decode step", "wall": wall, "cpu": cpu, "gflops": work / wall / 1e9}));
+    println!(
+        "{}",
+        json!({"what": "decode step", "wall": wall, "cpu": cpu, "gflops": work / wall / 1e9, "gflops_a_cpu": work / cpu / 1e9})
+    );
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! A checkpoint folder on disk: which of its files hold the weights, how its JSON files are read, and how a whole folder
 //! is written. What each file means is in the module of its reader.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
@@ -24,9 +24,16 @@ pub const WEIGHTS_INDEX: &str = "model.safetensors.index.json";
 /// # Errors
 /// Neither file is there; the index is malformed or names a missing shard.
 pub fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let single = folder.join(WEIGHTS);
-    if single.is_file() {
-        return Ok(vec![single]);
+    match weight_map(folder)? {
+        None => Ok(vec![folder.join(WEIGHTS)]),
+        Some(map) => Ok(map.into_values().collect::<BTreeSet<_>>().into_iter().collect()),
+    }
+}
+
+/// Which shard holds which tensor, by the index; none where one file holds all.
+pub(crate) fn weight_map(folder: &Path) -> Result<Option<BTreeMap<String, PathBuf>>> {
+    if folder.join(WEIGHTS).is_file() {
+        return Ok(None);
     }
     let index = folder.join(WEIGHTS_INDEX);
     if !index.is_file() {
@@ -35,7 +42,7 @@ pub fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
     let value = read_json(&index)?;
     let top = Json::new(&index, &value)?;
     let map = top.object("weight_map")?.ok_or_else(|| top.error("weight_map", "is missing"))?;
-    let mut shards = BTreeSet::new();
+    let mut places = BTreeMap::new();
     for (tensor, shard) in map.entries() {
         // A shard is a file of this folder: a path that leads out of it is a broken or hostile index.
         let name = shard
@@ -46,9 +53,9 @@ pub fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
         if !path.is_file() {
             return Err(map.error(tensor, format!("names the shard {name}, which is not in the folder; fetch it")));
         }
-        shards.insert(path);
+        places.insert(tensor.clone(), path);
     }
-    Ok(shards.into_iter().collect())
+    Ok(Some(places))
 }
 
 /// Writes a whole folder, in the layout of the releases: `config.json` flat, release tensor names, one weight file.
@@ -72,9 +79,17 @@ pub fn save(
     weights.save(folder)
 }
 
+/// The content of a file that every checkpoint folder has.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(|source| match source.kind() {
+        std::io::ErrorKind::NotFound => Error::MissingFile { path: path.to_owned() },
+        _ => Error::Io { path: path.to_owned(), source },
+    })
+}
+
 /// The JSON value in a file.
 pub(crate) fn read_json(path: &Path) -> Result<Value> {
-    let text = std::fs::read(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
+    let text = read(path)?;
     serde_json::from_slice(&text).map_err(|source| Error::Json { path: path.to_owned(), source })
 }
 

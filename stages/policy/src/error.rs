@@ -17,6 +17,12 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A file that every checkpoint folder has is not there.
+    #[error("{}: there is no such file, and a checkpoint is not complete without it; fetch it from where the others came from", path.display())]
+    MissingFile {
+        /// The file.
+        path: PathBuf,
+    },
     /// A file of a checkpoint folder is not the JSON that it should be.
     #[error("{}: not valid JSON: {source}", path.display())]
     Json {
@@ -192,6 +198,12 @@ pub enum Error {
         /// The field of the shape.
         field: String,
         /// What was found and what was expected.
+        problem: String,
+    },
+    /// A CUDA device was asked for where none can be used.
+    #[error("no CUDA device: {problem}; run on a machine with a GPU a program that was built for it, or take the CPU")]
+    NoDevice {
+        /// What stood in the way.
         problem: String,
     },
     /// The tensor library failed: out of memory, a device error, or shapes that do not fit (a defect of this crate).

@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
+use image::RgbImage;
+use rayon::prelude::*;
 
 use crate::checkpoint;
 use crate::config::Config;
@@ -61,9 +63,11 @@ impl Policy {
     /// A file that is missing or malformed, or weights that do not fit the configuration; the error names it.
     pub fn load(folder: &Path, device: &Device) -> Result<Self> {
         let config = Config::load(folder)?;
-        let weights = Weights::load(folder, &config, device)?;
+        // The small files first: what they lack is said before many gigabytes of weights are read.
         let (tokenizer, template) = (Tokenizer::load(folder)?, Template::load(folder)?);
-        Self::new(config, weights, tokenizer, template, Processor::load(folder)?)
+        let processor = Processor::load(folder)?;
+        let weights = Weights::load(folder, &config, device)?;
+        Self::new(config, weights, tokenizer, template, processor)
     }
 
     /// Writes a folder that `transformers` loads.
@@ -96,12 +100,30 @@ impl Policy {
         Prompt::new(question, grids, &self.config, &self.tokenizer, &self.template)
     }
 
+    /// A picture as the vision tower reads it.
+    ///
+    /// # Errors
+    /// As [`Processor::pixels`]; a picture that alone takes more tokens than the model's positions reach, which is said
+    /// before anything is made of it.
+    pub fn pixels(&self, picture: &RgbImage) -> Result<Pixels> {
+        self.processor.pixels_within(picture, self.config.text.max_position_embeddings)
+    }
+
     /// Looks at a picture once; the result serves any number of prompts, until the weights change.
     ///
     /// # Errors
     /// Patches that do not fit the model's patch size.
     pub fn look(&self, pixels: &Pixels) -> Result<Features> {
         Ok(Features { tensor: self.model.vision.pass(&[pixels])?, grid: pixels.grid })
+    }
+
+    /// Looks at each picture by itself, so that what is seen in it does not depend on its company, and at several side by
+    /// side: the products of a small model are too small to be divided among threads.
+    ///
+    /// # Errors
+    /// As [`Policy::look`].
+    pub fn look_all(&self, pixels: &[Pixels]) -> Result<Vec<Features>> {
+        pixels.par_iter().map(|pixels| self.look(pixels)).collect()
     }
 
     /// The model on tensors.

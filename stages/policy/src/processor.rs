@@ -91,7 +91,7 @@ impl Processor {
         }
         match read_json_if_present(&path)? {
             Some(value) => Self::read(&Json::new(&path, &value)?),
-            None => Err(Error::Io { path, source: std::io::ErrorKind::NotFound.into() }),
+            None => Err(Error::MissingFile { path }),
         }
     }
 
@@ -202,6 +202,20 @@ impl Processor {
     /// As [`Processor::grid`].
     pub fn pixels(&self, picture: &RgbImage) -> Result<Pixels> {
         Ok(self.patches(&*self.resize(picture)?))
+    }
+
+    /// The same, for a model whose prompts have at most `limit` tokens.
+    ///
+    /// # Errors
+    /// As [`Processor::grid`]; a picture that alone takes as many tokens, before anything is made of it.
+    pub(crate) fn pixels_within(&self, picture: &RgbImage, limit: usize) -> Result<Pixels> {
+        let (width, height) = picture.dimensions();
+        let tokens = self.grid(width, height)?.tokens(self.merge_size);
+        if tokens >= limit {
+            let problem = format!("it takes {tokens} tokens, a prompt has {limit} at most; lower max_pixels");
+            return Err(Error::Picture { width, height, problem });
+        }
+        self.pixels(picture)
     }
 
     /// The picture in the size in which the model sees it, its samples before normalisation.

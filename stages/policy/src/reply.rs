@@ -1,6 +1,11 @@
 //! What a reply says: a vote or a score, by one strict rule each. A reply that the rule does not read is invalid, with
 //! a reason; it is never guessed at.
 
+#[cfg(test)]
+mod hostile;
+
+use std::ops::Range;
+
 /// The picture that a comparison prefers, in the order shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Side {
@@ -35,6 +40,17 @@ impl InvalidReply {
     }
 }
 
+/// What a reply's answer stands in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// The last `\\boxed{…}` that is closed.
+    Box,
+    /// The last `<answer>` tag that is closed, in a reply without a box.
+    Tag,
+    /// What follows the last `</think>`, or else the whole reply, where there is neither.
+    Rest,
+}
+
 /// Reads the answer of a comparison: the content of the last `\boxed{…}`, stripped, is exactly `0` or `1`. With no box
 /// at all, so is the content of the last `<answer>` tag, else the text after the last `</think>`, else the whole reply,
 /// each stripped of spaces and a final full stop.
@@ -42,14 +58,13 @@ impl InvalidReply {
 /// # Errors
 /// The reply holds no such answer.
 pub fn parse_comparison(reply: &str) -> Result<Side, InvalidReply> {
-    if let Some(content) = last_boxed(reply) {
-        return index(content.trim()).ok_or(InvalidReply::NotAnIndex);
+    let (place, range) = answer(reply);
+    match (&reply[range], place) {
+        ("0", _) => Ok(Side::First),
+        ("1", _) => Ok(Side::Second),
+        (_, Place::Box | Place::Tag) => Err(InvalidReply::NotAnIndex),
+        (_, Place::Rest) => Err(InvalidReply::NoAnswer),
     }
-    if let Some(content) = last_answer(reply) {
-        return index(without_stop(content)).ok_or(InvalidReply::NotAnIndex);
-    }
-    let said = reply.rsplit_once("</think>").map_or(reply, |(_, after)| after);
-    index(without_stop(said)).ok_or(InvalidReply::NoAnswer)
 }
 
 /// Reads a rating: the content of the last `\boxed{…}`, stripped, is a finite decimal number from 1 to 5. Nothing
@@ -58,44 +73,68 @@ pub fn parse_comparison(reply: &str) -> Result<Side, InvalidReply> {
 /// # Errors
 /// The reply holds no such rating.
 pub fn parse_score(reply: &str) -> Result<f64, InvalidReply> {
-    let content = last_boxed(reply).ok_or(InvalidReply::NoAnswer)?;
-    let score: f64 = content.trim().parse().map_err(|_| InvalidReply::NotANumber)?;
+    let (Place::Box, range) = answer(reply) else { return Err(InvalidReply::NoAnswer) };
+    let score: f64 = reply[range].parse().map_err(|_| InvalidReply::NotANumber)?;
     if !score.is_finite() {
         return Err(InvalidReply::NotANumber);
     }
     if (1.0..=5.0).contains(&score) { Ok(score) } else { Err(InvalidReply::OutOfRange) }
 }
 
-fn index(answer: &str) -> Option<Side> {
-    match answer {
-        "0" => Some(Side::First),
-        "1" => Some(Side::Second),
-        _ => None,
+/// Where the answer of a reply is to be looked for, in bytes, stripped of spaces and, outside a box, of a final full stop.
+pub(crate) fn answer(reply: &str) -> (Place, Range<usize>) {
+    if let Some(content) = last_boxed(reply) {
+        return (Place::Box, trimmed(reply, content));
     }
+    if let Some(content) = last_tagged(reply) {
+        return (Place::Tag, without_stop(reply, content));
+    }
+    let start = reply.rfind(THINK_END).map_or(0, |at| at + THINK_END.len());
+    (Place::Rest, without_stop(reply, start..reply.len()))
 }
 
-/// The text between the last `\boxed{` that is ever closed and the brace that closes it. Braces inside are balanced.
-fn last_boxed(reply: &str) -> Option<&str> {
-    reply.rmatch_indices(r"\boxed{").find_map(|(at, opening)| {
-        let content = &reply[at + opening.len()..];
-        let mut depth = 1;
-        let end = content.bytes().position(|byte| {
-            depth += i32::from(byte == b'{') - i32::from(byte == b'}');
-            depth == 0
-        });
-        end.map(|end| &content[..end])
-    })
+const THINK_END: &str = "</think>";
+const ANSWER: [&str; 2] = ["<answer>", "</answer>"];
+
+/// The content of the last `\boxed{` that is ever closed, up to the brace that closes it. Braces inside are balanced; of boxes
+/// in one another the inner one is the last. One pass, however long the reply.
+fn last_boxed(reply: &str) -> Option<Range<usize>> {
+    let mut last: Option<Range<usize>> = None;
+    // The braces that are open, those of a box with the place of its content.
+    let mut open = Vec::new();
+    for (at, byte) in reply.bytes().enumerate() {
+        match byte {
+            b'{' => open.push(reply[..at].ends_with(r"\boxed").then_some(at + 1)),
+            b'}' => {
+                let start = open.pop().flatten();
+                if let Some(start) = start.filter(|start| last.as_ref().is_none_or(|last| last.start < *start)) {
+                    last = Some(start..at);
+                }
+            }
+            _ => {}
+        }
+    }
+    last
 }
 
-/// The text inside the last `<answer>` tag that is closed.
-fn last_answer(reply: &str) -> Option<&str> {
-    let (before, _) = reply.rsplit_once("</answer>")?;
-    before.rsplit_once("<answer>").map(|(_, content)| content)
+/// The content of the last `<answer>` tag that is closed.
+fn last_tagged(reply: &str) -> Option<Range<usize>> {
+    let end = reply.rfind(ANSWER[1])?;
+    reply[..end].rfind(ANSWER[0]).map(|at| at + ANSWER[0].len()..end)
 }
 
-fn without_stop(text: &str) -> &str {
-    let text = text.trim();
-    text.strip_suffix('.').unwrap_or(text).trim_end()
+fn trimmed(reply: &str, range: Range<usize>) -> Range<usize> {
+    let text = &reply[range.clone()];
+    let start = range.start + text.len() - text.trim_start().len();
+    start..start + text.trim().len()
+}
+
+fn without_stop(reply: &str, range: Range<usize>) -> Range<usize> {
+    let range = trimmed(reply, range);
+    match reply[range.clone()].strip_suffix('.') {
+        Some(before) => trimmed(reply, range.start..range.start + before.len()),
+        None => range,
+    }
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-pub(crate) use choose::probabilities;
+pub(crate) use choose::{add_noise, probabilities};
 
 use crate::config::Config;
 use crate::error::{Error, Result};

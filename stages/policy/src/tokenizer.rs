@@ -14,7 +14,7 @@ use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, SplitDelimiterBehavior};
 
-use crate::checkpoint::write;
+use crate::checkpoint::{read, write};
 use crate::config::Config;
 use crate::error::{Error, Result};
 
@@ -75,7 +75,7 @@ impl Tokenizer {
         for name in OTHER_FILES.into_iter().chain([MAIN_FILE]) {
             let path = folder.join(name);
             if name == MAIN_FILE || path.is_file() {
-                files.insert(name, std::fs::read(&path).map_err(|source| Error::Io { path, source })?);
+                files.insert(name, read(&path)?);
             }
         }
         let content = files.get(MAIN_FILE).map(Vec::as_slice).unwrap_or_default();

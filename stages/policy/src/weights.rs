@@ -7,7 +7,7 @@ mod shards;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use candle_core::{Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
 use rayon::prelude::*;
 
 use crate::checkpoint::weight_files;
@@ -32,44 +32,14 @@ impl Weights {
     /// beside the weights themselves little memory is needed.
     ///
     /// # Errors
-    /// No weight files; a file that is broken; a tensor that is missing, repeated, unknown to the configuration, of
+    /// No weight files; a file that is broken; an index that says another thing than the shards; a tensor that is missing, repeated, unknown to the configuration, of
     /// another shape, in another format than BF16, F16 and F32, or with values that are not finite.
     pub fn load(folder: &Path, config: &Config, device: &Device) -> Result<Self> {
-        let expected: HashMap<String, Vec<usize>> = Self::expected(config).into_iter().collect();
-        let files = weight_files(folder)?;
-        let files = files.iter().map(|path| MappedFile::open(path)).collect::<Result<Vec<_>>>()?;
-        let mut stored: BTreeMap<String, (&MappedFile, Stored)> = BTreeMap::new();
-        for file in &files {
-            for tensor in file.tensors() {
-                let name = release_name(&tensor.name);
-                if config.tie_word_embeddings && name == HEAD {
-                    // A raw state dict of a tied model holds the embedding matrix a second time.
-                    continue;
-                }
-                file.check(&tensor, expected.get(&name))?;
-                let (path, repeated) = (file.path().to_owned(), tensor.name.clone());
-                if stored.insert(name, (file, tensor)).is_some() {
-                    return Err(Error::RepeatedTensor { name: repeated, path });
-                }
-            }
-        }
-        let missing: Vec<String> = Self::expected(config)
-            .into_iter()
-            .map(|(name, _)| name)
-            .filter(|name| !stored.contains_key(name))
-            .collect();
-        if let Some(name) = missing.first() {
-            return Err(Error::MissingTensor {
-                name: name.clone(),
-                path: folder.to_owned(),
-                missing: missing.len(),
-                expected: expected.len(),
-            });
-        }
-        let read = |(name, (file, tensor)): (String, (&MappedFile, Stored))| {
-            Ok((name, Var::from_tensor(&file.read(&tensor, device)?)?))
+        let stored = Checkpoint::open(folder, config)?;
+        let read = |(name, (file, tensor)): (&String, &(usize, Stored))| {
+            Ok((name.clone(), Var::from_tensor(&stored.files[*file].read(tensor, device)?)?))
         };
-        Ok(Self { tensors: stored.into_par_iter().map(read).collect::<Result<_>>()? })
+        Ok(Self { tensors: stored.tensors.par_iter().map(read).collect::<Result<_>>()? })
     }
 
     /// Weights from tensors that were made in memory, one for each of [`Weights::expected`].
@@ -131,6 +101,60 @@ impl Weights {
         vision_tensors(config, &mut all);
         text_tensors(config, &mut all);
         all
+    }
+}
+
+/// The weight files of a folder, of which each tensor was found, once and in its shape; nothing was read.
+pub(crate) struct Checkpoint {
+    files: Vec<MappedFile>,
+    /// By release name: which file, and where.
+    tensors: BTreeMap<String, (usize, Stored)>,
+}
+
+impl Checkpoint {
+    /// Opens the files and compares what their headers name with what the configuration calls for.
+    pub fn open(folder: &Path, config: &Config) -> Result<Self> {
+        let expected: HashMap<String, Vec<usize>> = Weights::expected(config).into_iter().collect();
+        let files = weight_files(folder)?;
+        let files = files.iter().map(|path| MappedFile::open(path)).collect::<Result<Vec<_>>>()?;
+        shards::check_index(folder, &files)?;
+        let mut tensors: BTreeMap<String, (usize, Stored)> = BTreeMap::new();
+        for (index, file) in files.iter().enumerate() {
+            for tensor in file.tensors() {
+                let name = release_name(&tensor.name);
+                if config.tie_word_embeddings && name == HEAD {
+                    // A raw state dict of a tied model holds the embedding matrix a second time.
+                    continue;
+                }
+                file.check(&tensor, expected.get(&name))?;
+                let (path, repeated) = (file.path().to_owned(), tensor.name.clone());
+                if tensors.insert(name, (index, tensor)).is_some() {
+                    return Err(Error::RepeatedTensor { name: repeated, path });
+                }
+            }
+        }
+        let missing: Vec<String> = Weights::expected(config)
+            .into_iter()
+            .map(|(name, _)| name)
+            .filter(|name| !tensors.contains_key(name))
+            .collect();
+        if let Some(name) = missing.first() {
+            return Err(Error::MissingTensor {
+                name: name.clone(),
+                path: folder.to_owned(),
+                missing: missing.len(),
+                expected: expected.len(),
+            });
+        }
+        Ok(Self { files, tensors })
+    }
+
+    /// Reads every tensor in the number format `dtype`, one after the other, onto `device`.
+    pub fn read_as(&self, dtype: DType, device: &Device) -> Result<BTreeMap<String, Tensor>> {
+        let read = |(name, (file, tensor)): (&String, &(usize, Stored))| {
+            Ok((name.clone(), self.files[*file].read_as(tensor, dtype, device)?))
+        };
+        self.tensors.iter().map(read).collect()
     }
 }
 

@@ -107,7 +107,7 @@ fn keep_likely(logits: &mut [f32], sampling: &Sampling) {
 
 /// Makes sampling keys of logits, with the noise of token `step` of the lane of `key`: word `id` of the stream
 /// `step` is token `id`'s.
-fn add_noise(logits: &mut [f32], temperature: f32, key: [u8; 32], step: usize) {
+pub(crate) fn add_noise(logits: &mut [f32], temperature: f32, key: [u8; 32], step: usize) {
     let mut stream = ChaCha8Rng::from_seed(key);
     stream.set_stream(step as u64);
     let mut bytes = vec![0_u8; 4 * logits.len()];

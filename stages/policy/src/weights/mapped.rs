@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use memmap2::{Mmap, MmapOptions};
+use rayon::prelude::*;
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, SafeTensorError};
 
@@ -115,6 +116,16 @@ impl MappedFile {
         Ok(read)
     }
 
+    /// Reads a tensor in another number format than it is stored in, or the same: its bytes go from the map to the device,
+    /// and are converted there.
+    pub fn read_as(&self, tensor: &Stored, dtype: DType, device: &Device) -> Result<Tensor> {
+        let (map, format) = (self.map(tensor)?, self.format(tensor)?);
+        if let Some((at, found)) = broken(&map, format) {
+            return Err(Error::BrokenTensor { name: tensor.name.clone(), path: self.path.clone(), at, found });
+        }
+        Ok(Tensor::from_raw_buffer(&map, format, &tensor.shape, device)?.to_dtype(dtype)?)
+    }
+
     fn map(&self, tensor: &Stored) -> Result<Mmap> {
         let (from, to) = tensor.bytes;
         let mut options = MmapOptions::new();
@@ -126,4 +137,25 @@ impl MappedFile {
         let map = unsafe { options.map(&self.file) };
         map.map_err(|source| Error::Io { path: self.path.clone(), source })
     }
+}
+
+/// The first value that is infinite or not a number: its position, and what it is.
+fn broken(bytes: &[u8], format: DType) -> Option<(usize, f32)> {
+    /// Values that a thread looks at in a run, in bytes.
+    const RUN: usize = 1 << 20;
+    let value = |bytes: &[u8]| match (format, bytes) {
+        (DType::BF16, &[a, b]) => f32::from_bits(u32::from(u16::from_le_bytes([a, b])) << 16),
+        // All that counts of an F16 is whether its exponent is the highest: infinity, or no number.
+        (DType::F16, &[a, b]) if u16::from_le_bytes([a, b]) & 0x7c00 == 0x7c00 => {
+            if u16::from_le_bytes([a, b]) & 0x7fff == 0x7c00 { f32::INFINITY } else { f32::NAN }
+        }
+        (DType::F32, &[a, b, c, d]) => f32::from_le_bytes([a, b, c, d]),
+        _ => 0.0,
+    };
+    let size = format.size_in_bytes();
+    let first = |(run, bytes): (usize, &[u8])| {
+        let at = bytes.chunks_exact(size).position(|bytes| !value(bytes).is_finite())?;
+        Some((run * RUN / size + at, value(&bytes[at * size..][..size])))
+    };
+    bytes.par_chunks(RUN).enumerate().find_map_first(first)
 }

@@ -1,14 +1,42 @@
-//! Writing weights: one file, or numbered shards of a bounded size and the index that says where each tensor is.
+//! Weights in several files: numbered shards of a bounded size, and the index that says which holds which tensor.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use candle_core::Tensor;
 use safetensors::tensor::SafeTensorError;
 use serde_json::{Map, json};
 
-use crate::checkpoint::{WEIGHTS, WEIGHTS_INDEX, weight_files, write_json};
+use super::mapped::MappedFile;
+use crate::checkpoint::{WEIGHTS, WEIGHTS_INDEX, weight_files, weight_map, write_json};
 use crate::error::{Error, Result};
+
+/// Refuses shards that do not hold what their index says: one of them is of another checkpoint, or of another saving.
+pub(super) fn check_index(folder: &Path, files: &[MappedFile]) -> Result<()> {
+    let Some(places) = weight_map(folder)? else { return Ok(()) };
+    let wrong = |tensor: &str, problem: String| {
+        let problem = format!("{problem}; fetch the index and the shards again, from one place");
+        Err(Error::Config { path: folder.join(WEIGHTS_INDEX), field: format!("weight_map.{tensor}"), problem })
+    };
+    let name = |path: &Path| path.file_name().unwrap_or_default().display().to_string();
+    let mut held = HashSet::new();
+    for file in files {
+        for tensor in file.tensors() {
+            match places.get(&tensor.name) {
+                Some(place) if place == file.path() => held.insert(tensor.name),
+                Some(place) => {
+                    let problem = format!("found {}, but {} holds it", name(place), name(file.path()));
+                    return wrong(&tensor.name, problem);
+                }
+                None => return wrong(&tensor.name, format!("is missing, but {} holds it", name(file.path()))),
+            };
+        }
+    }
+    match places.iter().find(|(tensor, _)| !held.contains(*tensor)) {
+        Some((tensor, place)) => wrong(tensor, format!("found {}, which does not hold it", name(place))),
+        None => Ok(()),
+    }
+}
 
 /// Writes tensors, in their order, into files of at most `most` bytes of numbers each; a larger tensor has one of its
 /// own. What another saving left there goes first: an old file of all weights would win over new shards.

@@ -13,4 +13,5 @@ mod layouts;
 mod many;
 mod parity;
 mod peer;
+mod refused;
 mod text;

@@ -1,0 +1,71 @@
+//! A model's tensors on their way from the files into the layers.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor};
+
+use super::layers::{Linear, Norm};
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::weights::{Checkpoint, Weights};
+
+/// Tensors by release name, on one device and in one number format. The layers take them out, so that nothing is kept
+/// twice.
+pub struct Tensors {
+    named: BTreeMap<String, Tensor>,
+    pub(super) device: Device,
+    pub(super) dtype: DType,
+}
+
+impl Tensors {
+    /// Reads the weights of `folder`, tensor by tensor, from the mapped files to the device.
+    pub(super) fn load(folder: &Path, config: &Config, device: &Device, dtype: DType) -> Result<Self> {
+        let named = Checkpoint::open(folder, config)?.read_as(dtype, device)?;
+        Ok(Self { named, device: device.clone(), dtype })
+    }
+
+    pub(super) fn take(&mut self, name: &str) -> Result<Tensor> {
+        self.named.remove(name).ok_or_else(|| Error::NoSuchTensor { name: name.to_owned() })
+    }
+
+    pub(super) fn norm(&mut self, name: &str, epsilon: f64) -> Result<Norm> {
+        Ok(Norm { weight: self.take(&format!("{name}.weight"))?, epsilon: epsilon as f32 })
+    }
+
+    /// A linear layer; with its bias where there is one.
+    pub(super) fn linear(&mut self, name: &str) -> Result<Linear> {
+        let weight = self.take(&format!("{name}.weight"))?;
+        Ok(Linear { weight, bias: self.named.remove(&format!("{name}.bias")) })
+    }
+
+    /// Several linear layers of one input as one, their outputs side by side.
+    pub(super) fn joined<const N: usize>(&mut self, names: &[String; N]) -> Result<Linear> {
+        let layers = names.iter().map(|name| self.linear(name)).collect::<Result<Vec<_>>>()?;
+        let weights: Vec<&Tensor> = layers.iter().map(|layer| &layer.weight).collect();
+        let biases: Vec<&Tensor> = layers.iter().filter_map(|layer| layer.bias.as_ref()).collect();
+        let bias = if biases.is_empty() { None } else { Some(Tensor::cat(&biases, 0)?) };
+        Ok(Linear { weight: Tensor::cat(&weights, 0)?, bias })
+    }
+}
+
+/// Random weights in the shape of `config`, drawn on the device: for measuring without a checkpoint. Products keep the
+/// scale of what goes in.
+///
+/// # Errors
+/// The device is out of memory.
+pub fn random(config: &Config, device: &Device, dtype: DType) -> Result<Tensors> {
+    let draw = |(name, shape): (String, Vec<usize>)| {
+        let tensor = match name.rsplit('.').next() {
+            Some("bias") => Tensor::zeros(shape, dtype, device)?,
+            _ if shape.len() == 1 => Tensor::ones(shape, dtype, device)?,
+            _ => {
+                let inputs: usize = shape[1..].iter().product();
+                Tensor::randn(0_f32, (1.0 / inputs as f32).sqrt(), shape, device)?.to_dtype(dtype)?
+            }
+        };
+        Ok((name, tensor))
+    };
+    let named = Weights::expected(config).into_iter().map(draw).collect::<Result<_>>()?;
+    Ok(Tensors { named, device: device.clone(), dtype })
+}
