@@ -26,7 +26,7 @@ enumeration! {
 
 table! {
     /// A set of coefficients of one policy on one data set.
-    Correlation = "correlations", version 2 {
+    Correlation = "correlations", version 3 {
         /// Digest of the policy.
         policy: String,
         /// The data set; `weighted-mean` over all sets, which is the mean of their coefficients.
@@ -76,10 +76,14 @@ table! {
         /// PLCC after the 4-parameter logistic fit; null where there is none: within distortion types, over sets, or for too few
         /// pictures.
         plcc_fit4: Option<f64>,
+        /// RMSE after that fit.
+        rmse_fit4: Option<f64>,
         /// Whether that fit converged.
         fit4_converged: Option<bool>,
         /// PLCC after the 5-parameter logistic fit.
         plcc_fit5: Option<f64>,
+        /// RMSE after that fit.
+        rmse_fit5: Option<f64>,
         /// Whether that fit converged.
         fit5_converged: Option<bool>,
         /// Whether the 4-parameter curve rises with the score (1) or falls (-1): a fit can turn an inverted predictor round.

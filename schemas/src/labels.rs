@@ -10,6 +10,8 @@ enumeration! {
     LabelMethod {
         /// The majority of the valid votes, Eq. 1.
         Majority = "majority",
+        /// The side that the policy's exact probabilities lean to: Eq. 1 for a number of votes without end.
+        Exact = "exact",
     }
 }
 
@@ -25,7 +27,7 @@ enumeration! {
 
 table! {
     /// The pseudo-label of a pair.
-    Label = "labels", version 1 {
+    Label = "labels", version 2 {
         /// The pair.
         pair_id: PairId,
         /// Its first picture as text.
@@ -40,10 +42,14 @@ table! {
         votes_b: u32,
         /// Invalid votes.
         votes_invalid: u32,
-        /// Share of the valid votes on the larger side, 0.5..1; null without a valid vote.
+        /// Votes that were not cast, as they could not have changed the label.
+        votes_absent: u32,
+        /// Share of the valid votes on the larger side, 0.5..1; null without a valid vote. Votes stop early on the side of the leader: with `votes_absent` it is not the share that all votes would have had.
         agreement: Option<f64>,
         /// Share of the valid votes for the picture shown first; null without a valid vote.
         first_rate: Option<f64>,
+        /// The exact probability, 0..1, that a valid answer is for `image_a`, both orders alike; null where it is not known.
+        probability_a: Option<f64>,
         /// Where the label comes from.
         method: LabelMethod,
         /// The control applied.
@@ -58,6 +64,7 @@ impl Label {
             return Err(format!("column `preference` is {preference}; expected 1, 0.5, 0 or null"));
         }
         self.agreement.map_or(Ok(()), |it| within("agreement", it, 0.5, 1.0))?;
-        self.first_rate.map_or(Ok(()), |it| within("first_rate", it, 0.0, 1.0))
+        self.first_rate.map_or(Ok(()), |it| within("first_rate", it, 0.0, 1.0))?;
+        self.probability_a.map_or(Ok(()), |it| within("probability_a", it, 0.0, 1.0))
     }
 }

@@ -195,11 +195,13 @@ pub fn tables() -> Vec<TableInfo> {
         info::<crate::Pair>(),
         info::<crate::Vote>(),
         info::<crate::Label>(),
+        info::<crate::LabelReport>(),
         info::<crate::Target>(),
         info::<crate::Demonstration>(),
         info::<crate::Rollout>(),
         info::<crate::Update>(),
         info::<crate::Score>(),
+        info::<crate::Prediction>(),
         info::<crate::Correlation>(),
         info::<crate::Difference>(),
     ]

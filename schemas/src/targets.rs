@@ -8,7 +8,7 @@ table! {
     Target = "targets", version 1 {
         /// The picture.
         image_id: ImageId,
-        /// The mean of its valid ratings, 1..5; null without one.
+        /// The mean of its valid ratings, 1..5; null without quorum.
         pseudo_mos: Option<f64>,
         /// Valid ratings.
         valid: u32,
@@ -19,8 +19,8 @@ table! {
 
 impl Target {
     fn checked(&self) -> Result<(), String> {
-        if self.pseudo_mos.is_some() != (self.valid > 0) {
-            return Err("column `pseudo_mos` is set where there is a valid rating, and nowhere else".to_owned());
+        if self.pseudo_mos.is_some() && self.valid == 0 {
+            return Err("column `pseudo_mos` is set without a valid rating; expected null".to_owned());
         }
         self.pseudo_mos.map_or(Ok(()), |it| within("pseudo_mos", it, 1.0, 5.0))
     }

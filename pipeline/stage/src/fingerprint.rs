@@ -20,21 +20,26 @@ pub fn fingerprint(
     blake3::hash(text.as_bytes()).to_hex().to_string()
 }
 
-/// `values` with each path that stands for content outside the store replaced by the digest of that content.
+/// `values` with each path, also in a list, that stands for content outside the store replaced by the digest of that content.
 ///
 /// A `path` parameter must exist; a `source` may be something else (`procedural:…`), which then stands as it is.
 pub fn content_parameters(description: &Description, values: &Map<String, Value>) -> Result<Map<String, Value>> {
     let mut values = values.clone();
     for parameter in &description.parameters {
-        let Some(text) = values.get(&parameter.name).and_then(Value::as_str) else { continue };
-        let is_content = match parameter.r#type.as_str() {
+        let is_content = |text: &str| match parameter.r#type.as_str() {
             "path" => true,
             "source" => Path::new(text).exists(),
             _ => false,
         };
-        if is_content {
-            let digest = content_digest(Path::new(text))?;
-            values.insert(parameter.name.clone(), json!({ "content": digest }));
+        let Some(value) = values.get_mut(&parameter.name) else { continue };
+        let each = match value {
+            Value::Array(items) => items.as_mut_slice(),
+            one => std::slice::from_mut(one),
+        };
+        for it in each {
+            if let Some(text) = it.as_str().filter(|text| is_content(text)) {
+                *it = json!({ "content": content_digest(Path::new(text))? });
+            }
         }
     }
     Ok(values)
@@ -52,6 +57,27 @@ pub fn input_fingerprint(uri: &str, is_policy: bool) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_path_of_a_list_counts_by_its_content() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = ["model", "range"].map(|name| folder.path().join(name).display().to_string());
+        let description: Description = serde_json::from_value(json!({
+            "evoq": 1, "stage": "score", "version": 1, "about": "", "divides": false, "inputs": [], "outputs": [],
+            "parameters": [{ "name": "params", "type": "path", "list": true, "help": "" }],
+        }))
+        .unwrap();
+        let values = Map::from_iter([("params".to_owned(), json!(files))]);
+        let content = |of_range: &[u8]| {
+            evoq_artifacts::write_file(Path::new(&files[0]), b"model").unwrap();
+            evoq_artifacts::write_file(Path::new(&files[1]), of_range).unwrap();
+            content_parameters(&description, &values).unwrap()["params"].clone()
+        };
+        let (one, other) = (content(b"one"), content(b"other"));
+        assert!(one[0]["content"].is_string());
+        assert_eq!(one[0], other[0]);
+        assert_ne!(one[1], other[1]);
+    }
 
     #[test]
     fn every_part_of_a_step_counts_and_the_order_of_parameters_does_not() {

@@ -210,7 +210,7 @@ fn mean_row(sets: &[&Pairing], which: usize, baseline: &str, truth: Truth) -> Di
 }
 
 /// Says in the log which policies can be told apart by SRCC.
-pub fn report(rows: &[Difference]) {
+pub fn say(rows: &[Difference]) {
     let told =
         |row: &&Difference| row.coefficient == Coefficient::Srcc && row.grouping == Grouping::All && row.subset == ALL;
     for row in rows.iter().filter(told) {

@@ -1,6 +1,6 @@
 //! The rated pictures that have a truth, by policy, data set and decoding.
 
-use evoq_schemas::{Decoding, Truth};
+use evoq_schemas::{Decoding, Prediction, Truth};
 use evoq_stage::{Job, bad_input};
 
 use crate::coefficients::Judged;
@@ -19,6 +19,24 @@ pub struct Group {
     pub samples: u32,
     /// The pictures, in the order in which their replies first appear.
     pub pictures: Vec<Judged>,
+}
+
+impl Group {
+    /// The group's rows of the table `predictions`.
+    pub fn predictions(&self, truth: Truth) -> impl Iterator<Item = Prediction> {
+        self.pictures.iter().map(move |it| Prediction {
+            policy: self.policy.clone(),
+            dataset: self.dataset.clone(),
+            decoding: self.decoding,
+            image_id: it.image_id.clone(),
+            distortion: it.distortion.clone(),
+            truth,
+            quality: it.truth,
+            score: it.score,
+            valid: it.valid,
+            replies: it.replies,
+        })
+    }
 }
 
 /// The rated pictures that have a truth, in groups, in the order in which the groups first appear.

@@ -1,7 +1,8 @@
 //! Correlates a policy's scores with human ratings or with the severity of distortions: PLCC, SRCC, KRCC and RMSE with
 //! bootstrap intervals, logistic fits beside the raw coefficient, and how far policies lie apart.
 //!
-//! Replies that are invalid are counted and left out, never filled in.
+//! Replies that are invalid are counted and left out, never filled in. By hand: `--table` for two columns of a csv file, `report`
+//! for a page of Markdown with plots, `paper` for averages like the paper's.
 
 pub mod bootstrap;
 mod coefficients;
@@ -9,9 +10,13 @@ pub mod correlation;
 mod differences;
 pub mod fit;
 mod groups;
+mod markdown;
 mod measure;
+mod paper;
 mod plain;
+mod plot;
 mod replies;
+mod report;
 mod subset;
 mod truth;
 mod weights;
@@ -64,16 +69,18 @@ pub struct Args {
 
 impl Stage for Args {
     const NAME: &'static str = "benchmark";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const ABOUT: &'static str = "Correlates policies' scores with human ratings or severities: PLCC, SRCC, KRCC, RMSE, \
         raw and fitted,\nwith bootstrap intervals, and says which policies can be told apart.\n\
-        Two columns of a csv file: evoq-benchmark --table FILE.csv --help";
+        A page with plots: evoq-benchmark report --help. Two columns of a csv file: evoq-benchmark --table FILE.csv --help.\n\
+        Averages over sets like the paper's: evoq-benchmark paper --help";
     const INPUTS: &'static [Input] = &[
         Input { name: "scores", kind: Kind::Table("scores"), required: true, help: "The replies to judge" },
         Input { name: "images", kind: Kind::Table("images"), required: true, help: "The pictures they are about" },
         Input { name: "ratings", kind: Kind::Table("ratings"), required: false, help: "Human scores, for --truth mos" },
     ];
     const OUTPUTS: &'static [Output] = &[
+        Output { name: "predictions", kind: Kind::Table("predictions") },
         Output { name: "correlations", kind: Kind::Table("correlations") },
         Output { name: "differences", kind: Kind::Table("differences") },
     ];
@@ -105,16 +112,17 @@ impl Stage for Args {
         }
         drop(progress);
         measured.extend(weighted_mean(&measured));
-        report(&measured);
+        say(&measured);
         let differences = differences::differences(self, &groups, &subsets, truth, &baseline)?;
-        differences::report(&differences);
+        differences::say(&differences);
+        job.write_all(groups.iter().flat_map(|group| group.predictions(truth)))?;
         job.write_all(measured.into_iter().map(|it| it.row))?;
         job.write_all::<Difference>(differences)
     }
 }
 
 /// Says in the log what was measured.
-fn report(measured: &[Measured]) {
+fn say(measured: &[Measured]) {
     for row in measured.iter().map(|it| &it.row) {
         let shown = |value: Option<f64>| value.map_or("undefined".to_owned(), |value| format!("{value:.4}"));
         tracing::info!(
@@ -136,13 +144,15 @@ fn report(measured: &[Measured]) {
     }
 }
 
-/// Runs the stage, or with `--table` measures a plain file, on this process's arguments.
+/// Runs the stage, or what is done by hand, on this process's arguments.
 pub fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let is_plain = |it: &OsString| it.to_str().is_some_and(|it| it == "--table" || it.starts_with("--table="));
-    if arguments.iter().any(is_plain) {
-        evoq_stage::by_hand(Args::NAME, || plain::text(&arguments))
-    } else {
-        evoq_stage::main_from::<Args>(arguments)
+    match arguments.get(1).and_then(|it| it.to_str()) {
+        // clap names a command by its first argument: here by the program's second word.
+        Some("report") => evoq_stage::by_hand(Args::NAME, || report::text(&arguments[1..])),
+        Some("paper") => evoq_stage::by_hand(Args::NAME, || paper::text(&arguments[1..])),
+        _ if arguments.iter().any(is_plain) => evoq_stage::by_hand(Args::NAME, || plain::text(&arguments)),
+        _ => evoq_stage::main_from::<Args>(arguments),
     }
 }

@@ -2,17 +2,25 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Float64Type, Int8Type, UInt32Type};
+use arrow_array::{Array, ArrayRef};
 use clap::Parser;
 use evoq_artifacts::read_file;
+use evoq_schemas::{Correlation, Decoding, Table, Truth};
 use evoq_stage::bad_input;
-use serde::Serialize;
+use serde_json::{Map, Value};
 
-use crate::bootstrap::{interval, resampled};
-use crate::correlation::{is_constant, kendall, pearson, rmse, spearman};
-use crate::fit::{logistic4, logistic5};
+use crate::coefficients::Judged;
+use crate::correlation::is_constant;
+use crate::groups::Group;
+use crate::markdown::{Cells, fitted, with_interval};
+use crate::measure::measure;
+use crate::subset::{ALL, Subset};
+use crate::weights::Weights;
+use crate::{Against, Args};
 
 /// The fewest rows that have a correlation worth the name.
 const FEWEST: usize = 3;
@@ -58,31 +66,6 @@ enum Format {
     Markdown,
 }
 
-/// The coefficients of one group of rows, under the names of the table `correlations`.
-#[derive(Debug, Serialize)]
-struct Found {
-    n: usize,
-    plcc: f64,
-    srcc: f64,
-    krcc: f64,
-    rmse: f64,
-    plcc_low: Option<f64>,
-    plcc_high: Option<f64>,
-    srcc_low: Option<f64>,
-    srcc_high: Option<f64>,
-    krcc_low: Option<f64>,
-    krcc_high: Option<f64>,
-    rmse_low: Option<f64>,
-    rmse_high: Option<f64>,
-    plcc_fit4: Option<f64>,
-    rmse_fit4: Option<f64>,
-    fit4_converged: Option<bool>,
-    plcc_fit5: Option<f64>,
-    rmse_fit5: Option<f64>,
-    fit5_converged: Option<bool>,
-    sign: Option<i8>,
-}
-
 /// Predictions and truths of the rows of each group.
 type Groups = BTreeMap<String, (Vec<f64>, Vec<f64>)>;
 
@@ -95,15 +78,15 @@ pub(crate) fn text(arguments: &[OsString]) -> anyhow::Result<String> {
         found.insert(name.as_str(), plain.measure(name, predicted, truth)?);
     }
     Ok(match (plain.format, &plain.group) {
-        (Format::Json, None) => serde_json::to_string_pretty(&found[ALL])? + "\n",
-        (Format::Json, Some(_)) => serde_json::to_string_pretty(&found)? + "\n",
-        (Format::Table, _) => lines(&found, ["", "  ", ""]),
-        (Format::Markdown, _) => lines(&found, ["| ", " | ", " |"]),
+        (Format::Json, None) => serde_json::to_string_pretty(&json(&found[ALL]))? + "\n",
+        (Format::Json, Some(_)) => {
+            let found: BTreeMap<_, _> = found.iter().map(|(name, row)| (name, json(row))).collect();
+            serde_json::to_string_pretty(&found)? + "\n"
+        }
+        (Format::Table, _) => cells(&found).plain(),
+        (Format::Markdown, _) => cells(&found).markdown(),
     })
 }
-
-/// What all rows together stand under.
-const ALL: &str = "all";
 
 impl Plain {
     /// The values of both columns by group, all rows under [`ALL`].
@@ -142,7 +125,8 @@ impl Plain {
         Ok(groups)
     }
 
-    fn measure(&self, group: &str, predicted: &[f64], truth: &[f64]) -> anyhow::Result<Found> {
+    /// The row of the table `correlations` that two columns alone can fill.
+    fn measure(&self, group: &str, predicted: &[f64], truth: &[f64]) -> anyhow::Result<Correlation> {
         let fault = |what: String| bad_input(format!("{}, group `{group}`: {what}", self.table.display()));
         let n = predicted.len();
         if n < FEWEST {
@@ -156,34 +140,35 @@ impl Plain {
                 )));
             }
         }
-        let drawn = resampled(&[predicted], truth, self.seed, group, self.resamples);
-        let ends = |which: usize| interval(drawn[0].iter().map(|it| it[which])).map(|it| (it.low, it.high)).unzip();
-        let [(plcc_low, plcc_high), (srcc_low, srcc_high), (krcc_low, krcc_high), (rmse_low, rmse_high)] =
-            [0, 1, 2, 3].map(ends);
-        let (fit4, fit5) = (logistic4(predicted, truth), logistic5(predicted, truth));
-        let undefined = || fault("a coefficient is not defined: the values differ by less than can be told".to_owned());
-        Ok(Found {
-            n,
-            plcc: pearson(predicted, truth).filter(|it| it.is_finite()).ok_or_else(undefined)?,
-            srcc: spearman(predicted, truth).ok_or_else(undefined)?,
-            krcc: kendall(predicted, truth).ok_or_else(undefined)?,
-            rmse: rmse(predicted, truth).ok_or_else(undefined)?,
-            plcc_low,
-            plcc_high,
-            srcc_low,
-            srcc_high,
-            krcc_low,
-            krcc_high,
-            rmse_low,
-            rmse_high,
-            plcc_fit4: fit4.and_then(|it| it.plcc),
-            rmse_fit4: fit4.map(|it| it.rmse),
-            fit4_converged: fit4.map(|it| it.converged),
-            plcc_fit5: fit5.and_then(|it| it.plcc),
-            rmse_fit5: fit5.map(|it| it.rmse),
-            fit5_converged: fit5.map(|it| it.converged),
-            sign: fit4.map(|it| it.sign),
-        })
+        let judged = |(row, (score, truth)): (usize, (&f64, &f64))| Judged {
+            image_id: row.to_string().into(),
+            distortion: None,
+            truth: *truth,
+            score: Some(*score),
+            valid: 1,
+            replies: 1,
+        };
+        let rows = Group {
+            policy: self.predicted.clone(),
+            dataset: group.to_owned(),
+            decoding: Decoding::Greedy,
+            samples: 1,
+            pictures: predicted.iter().zip(truth).enumerate().map(judged).collect(),
+        };
+        let args = Args {
+            truth: Against::Mos,
+            subset: Vec::new(),
+            resamples: self.resamples,
+            weights: Weights::Pictures,
+            baseline: None,
+            seed: self.seed,
+        };
+        let measured = measure(&args, &rows, Truth::Mos, &Subset { name: ALL.to_owned(), types: None })?;
+        measured
+            .into_iter()
+            .map(|it| it.row)
+            .find(|row| row.plcc.is_some())
+            .ok_or_else(|| fault("a coefficient is not defined: the values differ by less than can be told".to_owned()))
     }
 }
 
@@ -196,43 +181,42 @@ fn number(file: &Path, line: u64, column: &str, text: &str) -> anyhow::Result<f6
     })
 }
 
-/// A table of the groups, each cell between the given strings.
-fn lines(found: &BTreeMap<&str, Found>, [before, between, after]: [&str; 3]) -> String {
-    let head = ["group", "n", "PLCC", "SRCC", "KRCC", "RMSE", "PLCC fit4", "PLCC fit5", "sign"];
-    let mut rows = vec![head.map(str::to_owned).to_vec()];
-    let cell = |value: f64, low: Option<f64>, high: Option<f64>| match low.zip(high) {
-        Some((low, high)) => format!("{value:.4} ({low:.4} to {high:.4})"),
-        None => format!("{value:.4}"),
-    };
-    let fit = |plcc: Option<f64>, converged: Option<bool>| {
-        let value = plcc.map_or_else(|| "-".to_owned(), |it| format!("{it:.4}"));
-        if converged == Some(false) { value + ", not converged" } else { value }
-    };
+/// The pictures and what can be null in a row of `correlations`: coefficients, intervals and fits, under the columns' names.
+fn json(row: &Correlation) -> Map<String, Value> {
+    let batch = Correlation::batch(std::slice::from_ref(row));
+    let columns = Correlation::columns().into_iter().zip(batch.columns().to_vec());
+    let told = columns.filter(|(field, _)| field.name() == "n" || field.is_nullable());
+    told.map(|(field, cells)| (field.name().clone(), first(&cells))).collect()
+}
+
+fn first(cells: &ArrayRef) -> Value {
+    if cells.is_null(0) {
+        return Value::Null;
+    }
+    let float = cells.as_primitive_opt::<Float64Type>().map(|it| Value::from(it.value(0)));
+    let count = || cells.as_primitive_opt::<UInt32Type>().map(|it| Value::from(it.value(0)));
+    let sign = || cells.as_primitive_opt::<Int8Type>().map(|it| Value::from(it.value(0)));
+    let flag = || cells.as_boolean_opt().map(|it| Value::from(it.value(0)));
+    float.or_else(count).or_else(sign).or_else(flag).expect("the columns of coefficients are of these types")
+}
+
+/// A line for each group.
+fn cells(found: &BTreeMap<&str, Correlation>) -> Cells {
+    let mut cells = Cells::new(&["group", "n", "PLCC", "SRCC", "KRCC", "RMSE", "PLCC fit4", "PLCC fit5", "sign"]);
     for (name, it) in found {
-        rows.push(vec![
+        cells.row([
             (*name).to_owned(),
             it.n.to_string(),
-            cell(it.plcc, it.plcc_low, it.plcc_high),
-            cell(it.srcc, it.srcc_low, it.srcc_high),
-            cell(it.krcc, it.krcc_low, it.krcc_high),
-            cell(it.rmse, it.rmse_low, it.rmse_high),
-            fit(it.plcc_fit4, it.fit4_converged),
-            fit(it.plcc_fit5, it.fit5_converged),
+            with_interval(it.plcc, it.plcc_low, it.plcc_high),
+            with_interval(it.srcc, it.srcc_low, it.srcc_high),
+            with_interval(it.krcc, it.krcc_low, it.krcc_high),
+            with_interval(it.rmse, it.rmse_low, it.rmse_high),
+            fitted(it.plcc_fit4, it.fit4_converged),
+            fitted(it.plcc_fit5, it.fit5_converged),
             it.sign.map_or_else(|| "-".to_owned(), |it| format!("{it:+}")),
         ]);
     }
-    let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..head.len()).map(width).collect();
-    if !before.is_empty() {
-        rows.insert(1, widths.iter().map(|width| "-".repeat(*width)).collect());
-    }
-    let mut text = String::new();
-    for row in rows {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(it, width)| format!("{it:width$}")).collect();
-        // Writing into a string cannot fail.
-        let _ = writeln!(text, "{}", format!("{before}{}{after}", cells.join(between)).trim_end());
-    }
-    text
+    cells
 }
 
 #[cfg(test)]
@@ -281,6 +265,8 @@ mod tests {
             ("name,score,mos\na,1,2\nb,2,3\n", &[], "2 rows"),
             ("name,score,mos\n", &[], "0 rows"),
             ("name,score,mos\na,1,2\nb,1,3\nc,1,4\n", &[], "all values of `score` are 1"),
+            ("name,score,mos\na,1,2\nb,2,2\nc,3,2\n", &[], "all values of `mos` are 2"),
+            ("name,score,mos\na,0,1\nb,1e-200,2\nc,2e-200,3\n", &[], "not defined"),
             ("name,mos\na,1\n", &[], "no column `score`; it has name, mos"),
             ("name,score,mos\na,1\n", &[], "a.csv"),
             ("name,score,mos,g\na,1,2,all\n", &["--group", "g"], "`all`"),

@@ -22,14 +22,15 @@ pub struct Rated {
     pub samples: u32,
 }
 
-/// The columns of a frame of replies.
+/// The columns of a frame of replies. Scores of which a lower one is better change their sign: here larger is better.
 pub fn frame(scores: &[Score]) -> PolarsResult<DataFrame> {
+    let turned = |it: &Score| it.score.map(|score| if it.method.is_lower_better() { -score } else { score });
     df!(
         "policy" => scores.iter().map(|it| it.policy.as_str()).collect::<Vec<_>>(),
         "image_id" => scores.iter().map(|it| it.image_id.as_str()).collect::<Vec<_>>(),
         "decoding" => scores.iter().map(|it| it.decoding.as_str()).collect::<Vec<_>>(),
         "sample" => scores.iter().map(|it| u32::from(it.sample)).collect::<Vec<_>>(),
-        "score" => scores.iter().map(|it| it.score).collect::<Vec<Option<f64>>>(),
+        "score" => scores.iter().map(turned).collect::<Vec<Option<f64>>>(),
     )
 }
 
@@ -122,6 +123,15 @@ mod tests {
         }
         let all = rated(&[one, other].concat());
         assert_eq!(all[0].score, all[1].score);
+    }
+
+    #[test]
+    fn scores_of_which_a_lower_one_is_better_are_turned() {
+        let scored = |method| Score { method, ..reply("a", Decoding::Greedy, 0, Some(3.5)) };
+        assert_eq!(rated(&[scored(ScoreMethod::Imported)])[0].score, Some(3.5));
+        for method in [ScoreMethod::Niqe, ScoreMethod::Brisque, ScoreMethod::ImportedLowerBetter] {
+            assert_eq!(rated(&[scored(method)])[0].score, Some(-3.5));
+        }
     }
 
     #[test]

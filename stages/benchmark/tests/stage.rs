@@ -1,74 +1,18 @@
 //! The binary `evoq-benchmark`, run as the workflow and people run it.
 
-use std::collections::BTreeMap;
-use std::path::Path;
-use std::process::{Command, Output};
-
-use evoq_artifacts::{Artifact, Draft, Header, Location};
+use evoq_artifacts::{list_files, read_file};
 use evoq_schemas::{
-    Coefficient, Correlation, Decoding, Difference, Grouping, Image, ImageId, Rating, Score, ScoreMethod, Table,
+    Coefficient, Correlation, Decoding, Difference, Grouping, Image, ImageId, Prediction, Rating, Score, ScoreMethod,
 };
+use evoq_test_support::{Folder, Program, original, rows, variant};
 
 const TYPES: [&str; 3] = ["blur_lens", "noise_poisson", "pixelate"];
 
-fn benchmark(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_evoq-benchmark")).args(arguments).output().unwrap()
-}
+const BENCHMARK: Program = Program(env!("CARGO_BIN_EXE_evoq-benchmark"));
 
-fn correlations(out: &Path, flags: &[&str]) -> Vec<Correlation> {
-    let out = out.display().to_string();
-    let output = benchmark(&[flags, &["--out", &out]].concat());
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    Artifact::open(&out).unwrap().rows().unwrap()
-}
-
-/// Runs what must be refused as bad input, and gives the one line that says why.
-fn refused(folder: &Path, flags: &[&str]) -> String {
-    let out = folder.join("refused").display().to_string();
-    let output = benchmark(&[flags, &["--out", &out]].concat());
-    assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(Artifact::open(&out).is_err());
-    String::from_utf8(output.stderr).unwrap()
-}
-
-fn table<T: Table>(folder: &Path, name: &str, rows: &[T]) -> String {
-    let header = Header {
-        stage: "test".to_owned(),
-        stage_version: 1,
-        fingerprint: name.to_owned(),
-        parameters: serde_json::Map::new(),
-        inputs: BTreeMap::new(),
-    };
-    let uri = folder.join(name).display().to_string();
-    let mut draft = Draft::new(&Location::open(&uri).unwrap(), header);
-    let mut writer = draft.table::<T>();
-    for row in rows {
-        writer.push(row.clone()).unwrap();
-    }
-    draft.add(T::NAME, writer.finish().unwrap());
-    draft.commit().unwrap();
-    uri
-}
-
-fn image(id: &str, variant: Option<(&str, u8)>) -> Image {
-    Image {
-        image_id: id.into(),
-        dataset: "set".to_owned(),
-        name: id.to_owned(),
-        image: None,
-        width: 112,
-        height: 112,
-        format: "recipe".to_owned(),
-        digest: String::new(),
-        split: None,
-        grey: false,
-        reference_id: variant.map(|_| ImageId::from("set/0.png")),
-        distortion: variant.map(|it| it.0.to_owned()),
-        severity: variant.map(|it| it.1),
-        distortion_seed: variant.map(|_| 1),
-        short_side: None,
-        crop: variant.map(|_| true),
-    }
+fn rating(image: &Image, quality: f64) -> Rating {
+    let image_id = image.image_id.clone();
+    Rating { image_id, mos: quality * 20.0, mos_std: None, scale: "mos".to_owned(), quality, raters: None }
 }
 
 fn score(id: &ImageId, decoding: Decoding, sample: u16, score: Option<f64>) -> Score {
@@ -87,11 +31,9 @@ fn score(id: &ImageId, decoding: Decoding, sample: u16, score: Option<f64>) -> S
 
 /// An original and each type at severities 0 to 5.
 fn variants() -> Vec<Image> {
-    let mut rows = vec![image("set/0.png", None)];
-    for name in TYPES {
-        rows.extend((0..=5).map(|severity| image(&format!("set/0.png#{name}-{severity}"), Some((name, severity)))));
-    }
-    rows
+    let first = original("set", "0.png");
+    let all = TYPES.iter().flat_map(|name| (0..=5).map(|severity| variant(&first, name, severity)));
+    [first.clone()].into_iter().chain(all).collect()
 }
 
 /// Greedy replies that fall with severity but are all 3 for pixelate, and two sampled ones whose mean falls with it throughout.
@@ -122,13 +64,13 @@ fn near(found: Option<f64>, expected: f64) {
 
 #[test]
 fn severity_is_a_truth_over_all_variants_within_types_and_in_subsets() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let images = variants();
-    let scores = table(folder.path(), "scores", &scores(&images));
-    let images = table(folder.path(), "images", &images);
+    let scores = folder.table("scores", &scores(&images));
+    let images = folder.table("images", &images);
     let flags = ["--scores", &scores, "--images", &images, "--truth", "severity"];
     let subsets = ["--subset", "flat=pixelate", "--subset", "other=blur_lens,noise_poisson"];
-    let rows = correlations(&folder.path().join("out"), &[&flags[..], &subsets].concat());
+    let rows: Vec<Correlation> = BENCHMARK.rows(&[&flags[..], &subsets].concat(), &folder.at("out"));
     assert_eq!(rows.len(), 2 * 3 * 2);
     let row = |decoding: Decoding, subset: &str, grouping: Grouping| {
         let found = rows.iter().find(|it| it.decoding == decoding && it.subset == subset && it.grouping == grouping);
@@ -154,26 +96,18 @@ fn severity_is_a_truth_over_all_variants_within_types_and_in_subsets() {
 
 #[test]
 fn human_scores_are_a_truth_and_pictures_without_one_are_left_out() {
-    let folder = tempfile::tempdir().unwrap();
-    let images: Vec<Image> = (0..5).map(|i| image(&format!("set/{i}.png"), None)).collect();
+    let folder = Folder::new();
+    let images: Vec<Image> = (0..5).map(|i| original("set", &format!("{i}.png"))).collect();
     let scores: Vec<Score> = images
         .iter()
         .zip([1.5, 2.0, 4.0, 3.0, 5.0])
         .map(|(image, value)| score(&image.image_id, Decoding::Greedy, 0, Some(value)))
         .collect();
-    let rating = |(image, quality): (&Image, f64)| Rating {
-        image_id: image.image_id.clone(),
-        mos: quality * 20.0,
-        mos_std: None,
-        scale: "mos".to_owned(),
-        quality,
-        raters: None,
-    };
-    let ratings: Vec<Rating> = images.iter().zip([1.0, 2.0, 3.0, 4.0]).map(rating).collect();
-    let (scores, images) = (table(folder.path(), "scores", &scores), table(folder.path(), "images", &images));
-    let ratings = table(folder.path(), "ratings", &ratings);
-    let rows =
-        correlations(&folder.path().join("out"), &["--scores", &scores, "--images", &images, "--ratings", &ratings]);
+    let ratings: Vec<Rating> = images.iter().zip([1.0, 2.0, 3.0, 4.0]).map(|(image, it)| rating(image, it)).collect();
+    let (scores, images) = (folder.table("scores", &scores), folder.table("images", &images));
+    let ratings = folder.table("ratings", &ratings);
+    let flags = ["--scores", &scores, "--images", &images, "--ratings", &ratings];
+    let rows: Vec<Correlation> = BENCHMARK.rows(&flags, &folder.at("out"));
     // One swap among four: Spearman 1 − 6·2 / (4·15), Kendall (5 − 1) / 6.
     assert_eq!(rows.len(), 1);
     assert_eq!((rows[0].n, rows[0].grouping), (4, Grouping::All));
@@ -183,7 +117,7 @@ fn human_scores_are_a_truth_and_pictures_without_one_are_left_out() {
 
 /// Two sets of 200 and 100 rated pictures. The policy `good` follows the ratings with some noise, `twin` with as much of another,
 /// `bad` with far more.
-fn rated(folder: &Path) -> Vec<String> {
+fn rated(folder: &Folder) -> Vec<String> {
     let mut state = 1u64;
     let mut uniform = move || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -192,17 +126,9 @@ fn rated(folder: &Path) -> Vec<String> {
     let (mut images, mut ratings, mut scores) = (Vec::new(), Vec::new(), Vec::new());
     for (set, count) in [("koniq10k", 200), ("csiq", 100)] {
         for i in 0..count {
-            let mut row = image(&format!("{set}/{i}.png"), None);
-            set.clone_into(&mut row.dataset);
+            let row = original(set, &format!("{i}.png"));
             let quality = 1.0 + 4.0 * uniform();
-            ratings.push(Rating {
-                image_id: row.image_id.clone(),
-                mos: quality,
-                mos_std: None,
-                scale: "mos".to_owned(),
-                quality,
-                raters: None,
-            });
+            ratings.push(rating(&row, quality));
             for (policy, noise) in [("good", 1.0), ("twin", 1.0), ("bad", 8.0)] {
                 let value = (quality + noise * (uniform() - 0.5)).clamp(1.0, 5.0);
                 let reply = score(&row.image_id, Decoding::Greedy, 0, Some(value));
@@ -211,17 +137,19 @@ fn rated(folder: &Path) -> Vec<String> {
             images.push(row);
         }
     }
-    let scores = table(folder, "scores", &scores);
-    let (images, ratings) = (table(folder, "images", &images), table(folder, "ratings", &ratings));
+    let scores = folder.table("scores", &scores);
+    let (images, ratings) = (folder.table("images", &images), folder.table("ratings", &ratings));
     ["--scores", &scores, "--images", &images, "--ratings", &ratings].map(str::to_owned).to_vec()
 }
 
 #[test]
 fn every_coefficient_has_an_interval_and_the_sets_a_weighted_mean() {
-    let folder = tempfile::tempdir().unwrap();
-    let flags = rated(folder.path());
+    let folder = Folder::new();
+    let flags = rated(&folder);
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-    let run = |name: &str, more: &[&str]| correlations(&folder.path().join(name), &[&flags[..], more].concat());
+    let run = |name: &str, more: &[&str]| -> Vec<Correlation> {
+        BENCHMARK.rows(&[&flags[..], more].concat(), &folder.at(name))
+    };
     let rows = run("out", &["--resamples", "500"]);
     assert_eq!(rows.len(), 3 * 3);
     for row in &rows {
@@ -250,12 +178,13 @@ fn every_coefficient_has_an_interval_and_the_sets_a_weighted_mean() {
 
 #[test]
 fn policies_are_told_apart_only_where_the_interval_of_their_difference_leaves_out_0() {
-    let folder = tempfile::tempdir().unwrap();
-    let flags = rated(folder.path());
+    let folder = Folder::new();
+    let flags = rated(&folder);
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-    let out = folder.path().join("out");
-    let rows = correlations(&out, &[&flags[..], &["--baseline", "good", "--resamples", "500"]].concat());
-    let differences: Vec<Difference> = Artifact::open(&out.display().to_string()).unwrap().rows().unwrap();
+    let out = folder.at("out");
+    let with_baseline = [&flags[..], &["--baseline", "good", "--resamples", "500"]].concat();
+    let coefficients: Vec<Correlation> = BENCHMARK.rows(&with_baseline, &out);
+    let differences: Vec<Difference> = rows(&out);
     // Two policies, two sets and their mean, four coefficients.
     assert_eq!(differences.len(), 2 * 3 * 4);
     let srcc = |policy: &str, set: &str| {
@@ -268,26 +197,76 @@ fn policies_are_told_apart_only_where_the_interval_of_their_difference_leaves_ou
         assert_eq!(srcc("twin", set).distinguishable, Some(false), "{set}");
     }
     let value = |policy: &str, set: &str| {
-        rows.iter().find(|it| it.policy == policy && it.dataset == set).unwrap().srcc.unwrap()
+        coefficients.iter().find(|it| it.policy == policy && it.dataset == set).unwrap().srcc.unwrap()
     };
     near(srcc("bad", "csiq").difference, value("bad", "csiq") - value("good", "csiq"));
     let gain = |set: &str| value("bad", set) / value("good", set) - 1.0;
     near(srcc("bad", "csiq").gain, gain("csiq"));
     near(srcc("bad", "weighted-mean").gain, (200.0 * gain("koniq10k") + 100.0 * gain("csiq")) / 300.0);
     near(srcc("bad", "weighted-mean").gain_of_averages, gain("weighted-mean"));
-    assert!(refused(folder.path(), &[&flags[..], &["--baseline", "x"]].concat()).contains("good, twin, bad"));
+    let line = BENCHMARK.refused_at(&[&flags[..], &["--baseline", "x"]].concat(), &folder.at("refused"));
+    assert!(line.contains("good, twin, bad"), "{line}");
+}
+
+#[test]
+fn every_coefficient_can_be_traced_to_its_points() {
+    let folder = Folder::new();
+    let images = variants();
+    let (scores, images) = (folder.table("scores", &scores(&images)), folder.table("images", &images));
+    let flags = ["--scores", &scores, "--images", &images, "--truth", "severity", "--resamples", "0"];
+    let points: Vec<Prediction> = BENCHMARK.rows(&flags, &folder.at("out"));
+    assert_eq!(points.len(), 2 * 18);
+    let greedy: Vec<&Prediction> = points.iter().filter(|it| it.decoding == Decoding::Greedy).collect();
+    assert_eq!((greedy[0].image_id.as_str(), greedy[0].score, greedy[0].valid), ("set/0.png#blur_lens-0", None, 0));
+    let squares = greedy.iter().filter_map(|it| Some((it.score? - it.quality).powi(2)));
+    let rmse = (squares.sum::<f64>() / 17.0).sqrt();
+    let all = |it: &&Correlation| it.decoding == Decoding::Greedy && it.grouping == Grouping::All;
+    near(rows::<Correlation>(&folder.at("out")).iter().find(all).unwrap().rmse, rmse);
+}
+
+#[test]
+fn a_report_has_a_plot_for_each_policy_and_set_and_the_same_bytes_again() {
+    let folder = Folder::new();
+    let flags = rated(&folder);
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    BENCHMARK.done(&[&flags[..], &["--resamples", "200", "--out", &folder.at("out")]].concat());
+    let report = |to: &str| {
+        BENCHMARK.done(&["report", &folder.at("out"), "--to", &folder.at(to)]);
+        let place = folder.path().join(to);
+        let files = list_files(&place).unwrap();
+        files.into_iter().map(|name| (read_file(&place.join(&name)).unwrap(), name)).collect::<Vec<_>>()
+    };
+    let files = report("a");
+    assert_eq!(files, report("b"));
+    let names: Vec<&str> = files.iter().map(|it| it.1.as_str()).collect();
+    assert_eq!(names[0], "001-koniq10k-good-greedy.svg");
+    assert_eq!(names[6..], ["report.md"]);
+    let page = String::from_utf8(files[6].0.clone()).unwrap();
+    for told in
+        ["| koniq10k ", "| weighted-mean ", "not distinguishable", "(of the means)", "](006-csiq-bad-greedy.svg)"]
+    {
+        assert!(page.contains(told), "{told}: {page}");
+    }
+}
+
+#[test]
+fn a_report_of_what_is_no_benchmark_is_refused() {
+    let folder = Folder::new();
+    let images = folder.table("images", &variants());
+    let line = BENCHMARK.refused(&["report", &images, "--to", &folder.at("report")]);
+    assert!(line.contains("correlations"), "{line}");
 }
 
 #[test]
 fn inputs_that_do_not_fit_together_are_refused_by_name() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let images = variants();
     let all = scores(&images);
-    let scores = table(folder.path(), "scores", &all);
-    let few = table(folder.path(), "few", &images[..5]);
-    let originals = table(folder.path(), "originals", &[image("set/0.png", None)]);
-    let images = table(folder.path(), "images", &images);
-    let of_original = table(folder.path(), "o", &[score(&"set/0.png".into(), Decoding::Greedy, 0, Some(3.0))]);
+    let scores = folder.table("scores", &all);
+    let few = folder.table("few", &images[..5]);
+    let originals = folder.table("originals", &[original("set", "0.png")]);
+    let images = folder.table("images", &images);
+    let of_original = folder.table("o", &[score(&"set/0.png".into(), Decoding::Greedy, 0, Some(3.0))]);
     let severity = ["--truth", "severity", "--scores"];
     for (flags, named) in [
         (&["--scores", &scores, "--images", &images][..], "--ratings"),
@@ -296,7 +275,7 @@ fn inputs_that_do_not_fit_together_are_refused_by_name() {
         (&[&severity[..], &[&scores, "--scores", &scores, "--images", &images]].concat(), "each table once"),
         (&[&severity[..], &[&scores, "--images", &images, "--subset", "x=blur_lense"]].concat(), "blur_lens"),
     ] {
-        let line = refused(folder.path(), flags);
+        let line = BENCHMARK.refused_at(flags, &folder.at("refused"));
         assert!(line.contains(named), "{line}");
     }
 }

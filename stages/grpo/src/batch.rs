@@ -66,8 +66,10 @@ mod tests {
             votes_a: 0,
             votes_b: 0,
             votes_invalid: 0,
+            votes_absent: 0,
             agreement: None,
             first_rate: None,
+            probability_a: None,
             method: LabelMethod::Majority,
             control: Control::None,
         }

@@ -8,7 +8,6 @@ use std::sync::Once;
 
 pub(crate) mod delimited;
 pub(crate) mod json;
-pub(crate) mod mat5;
 pub(crate) mod parquet;
 pub(crate) mod xlsx;
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use evoq_artifacts::read_file;
 use evoq_stage::bad_input;
 
-use crate::formats::{Row, Sheet, delimited, mat5};
+use crate::formats::{Row, Sheet, delimited};
 use crate::rated::{Place, Set, in_file};
 use crate::scores::{Measure, Score, Scores};
 
@@ -38,9 +38,9 @@ fn read(folder: &Path, file: &str) -> anyhow::Result<Scores> {
 /// The scores of the three files: names, mean scores, deviations. A row's line is its index, 1-based.
 pub(crate) fn scores(file: &str, names: &[u8], mos: &[u8], std: &[u8]) -> Result<Scores, String> {
     let [images, means, deviations] = COLUMNS;
-    let names = mat5::texts(names, images).map_err(|what| format!("{images}.mat: {what}"))?;
-    let mos = mat5::numbers(mos, means).map_err(|what| format!("{means}.mat: {what}"))?;
-    let std = mat5::numbers(std, deviations).map_err(|what| format!("{deviations}.mat: {what}"))?;
+    let names = evoq_mat5::texts(names, images).map_err(|what| format!("{images}.mat: {what}"))?;
+    let mos = evoq_mat5::numbers(mos, means).map_err(|what| format!("{means}.mat: {what}"))?;
+    let std = evoq_mat5::numbers(std, deviations).map_err(|what| format!("{deviations}.mat: {what}"))?;
     if names.len() != mos.len() || names.len() != std.len() {
         return Err(format!(
             "{} names, {} scores and {} deviations in the three files; expected as many of each",

@@ -10,7 +10,7 @@ use proptest::sample::Index;
 use proptest::test_runner::{Config, TestRunner};
 
 use crate::formats::tests::fixture;
-use crate::formats::{has_extension, json, mat5, parquet, xlsx};
+use crate::formats::{has_extension, json, parquet, xlsx};
 use crate::scores::{Score, Scores};
 use crate::table::Flags;
 use crate::{agiqa3k, csiq, kadid10k, koniq10k, livec, pipal, spaq, table, tid2013};
@@ -150,9 +150,9 @@ const TEXTS: [Text; 11] = [
 const BINARIES: [(&str, Read<Vec<String>>); 8] = [
     ("spaq/MOS and Image attribute scores.xlsx", |bytes| rows(xlsx::sheet(bytes, None, &["Image name", "MOS"]))),
     ("csiq/csiq.DMOS.xlsx", |bytes| rows(xlsx::sheet(bytes, Some("all_by_image"), &["image", "dmos"]))),
-    ("livec/AllImages_release.mat", |bytes| mat5::texts(bytes, "AllImages_release")),
+    ("livec/AllImages_release.mat", |bytes| evoq_mat5::texts(bytes, "AllImages_release")),
     ("livec/AllMOS_release.mat", |bytes| numbers(bytes, "AllMOS_release")),
-    ("livec/Data/AllImages_release.mat", |bytes| mat5::texts(bytes, "AllImages_release")),
+    ("livec/Data/AllImages_release.mat", |bytes| evoq_mat5::texts(bytes, "AllImages_release")),
     ("livec/Data/AllMOS_release.mat", |bytes| numbers(bytes, "AllMOS_release")),
     ("table/scores.parquet", |bytes| rows(parquet::sheet(bytes.to_vec()))),
     ("table/scores.json", |bytes| rows(json::sheet(bytes))),
@@ -163,7 +163,7 @@ fn rows(sheet: Result<crate::formats::Sheet, String>) -> Result<Vec<String>, Str
 }
 
 fn numbers(bytes: &[u8], name: &str) -> Result<Vec<String>, String> {
-    Ok(mat5::numbers(bytes, name)?.into_iter().map(|it| it.to_string()).collect())
+    Ok(evoq_mat5::numbers(bytes, name)?.into_iter().map(|it| it.to_string()).collect())
 }
 
 /// Something that happens to a file.

@@ -2,36 +2,21 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 
 use evoq_artifacts::{Artifact, list_files, read_file, write_file};
 use evoq_pictures::{decode, encode_png};
 use evoq_schemas::{Image, Rating, Reject, Split};
+use evoq_test_support::{Folder, Program, rows};
 use image::codecs::jpeg::JpegEncoder;
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use proptest::prelude::*;
 
-fn ingest(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_evoq-ingest")).args(arguments).output().unwrap()
-}
-
-/// What the stage says on its way to a committed artifact.
-fn done(arguments: &[&str]) -> String {
-    let output = ingest(arguments);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{said}");
-    said
-}
+const INGEST: Program = Program(env!("CARGO_BIN_EXE_evoq-ingest"));
 
 /// Runs what must be refused as bad input, with nothing committed, and gives the one line that says why.
 fn refused(source: &Path, flags: &[&str]) -> String {
-    let folder = tempfile::tempdir().unwrap();
-    let out = text(&folder.path().join("out"));
-    let output = ingest(&[&["--source", &text(source), "--out", &out], flags].concat());
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(2), "{said}");
-    assert!(Artifact::open(&out).is_err());
+    let said = INGEST.refused_at(&[&["--source", &text(source)], flags].concat(), &Folder::new().at("out"));
     said.lines().find(|line| line.starts_with("evoq-ingest: error: ")).unwrap().to_owned()
 }
 
@@ -75,18 +60,6 @@ fn koniq(folder: &Path) -> PathBuf {
     koniq
 }
 
-fn images(uri: &str) -> Vec<Image> {
-    Artifact::open(uri).unwrap().rows().unwrap()
-}
-
-fn ratings(uri: &str) -> Vec<Rating> {
-    Artifact::open(uri).unwrap().rows().unwrap()
-}
-
-fn rejects(uri: &str) -> Vec<Reject> {
-    Artifact::open(uri).unwrap().rows().unwrap()
-}
-
 /// KADID-10k's layout with three references in two variants each.
 fn kadid(folder: &Path) -> PathBuf {
     let kadid = folder.join("kadid");
@@ -103,36 +76,36 @@ fn kadid(folder: &Path) -> PathBuf {
 /// Ingests what is left of a source with faults.
 fn skipped(folder: &Path, source: &Path, flags: &[&str]) -> (String, String) {
     let out = text(&folder.join("out"));
-    let said = done(&[&["--source", &text(source), "--on-error", "skip", "--out", &out], flags].concat());
+    let said = INGEST.done(&[&["--source", &text(source), "--on-error", "skip", "--out", &out], flags].concat());
     (out, said)
 }
 
 #[test]
 fn a_folder_becomes_rows_by_name_with_its_bytes_untouched() {
-    let folder = tempfile::tempdir().unwrap();
-    let (photos, out) = (photos(folder.path()), text(&folder.path().join("out")));
-    let said = done(&["--source", &text(&photos), "--out", &out]);
+    let folder = Folder::new();
+    let (photos, out) = (photos(folder.path()), folder.at("out"));
+    let said = INGEST.done(&["--source", &text(&photos), "--out", &out]);
     assert!(said.contains("2 other files"), "{said}");
-    let rows = images(&out);
-    let names: Vec<_> = rows.iter().map(|row| (row.name.as_str(), row.format.as_str())).collect();
+    let pictures = rows::<Image>(&out);
+    let names: Vec<_> = pictures.iter().map(|row| (row.name.as_str(), row.format.as_str())).collect();
     let expected =
         [("a.JPG", "jpeg"), ("b.jpg", "jpeg"), ("d.png", "png"), ("deep/a.png", "png"), ("deep/c.jpeg", "jpeg")];
     assert_eq!(names, expected);
-    for row in &rows {
+    for row in &pictures {
         assert_eq!(row.image_id.as_str(), format!("photos/{}", row.name));
         assert_eq!((row.width, row.height, row.split), (40, 24, None));
         assert_eq!(row.image.clone().unwrap().bytes.unwrap(), read_file(&photos.join(&row.name)).unwrap());
     }
-    assert!(ratings(&out).is_empty() && rejects(&out).is_empty());
+    assert!(rows::<Rating>(&out).is_empty() && rows::<Reject>(&out).is_empty());
 }
 
 #[test]
 fn koniq_is_recognised_and_keeps_its_split_and_scores() {
-    let folder = tempfile::tempdir().unwrap();
-    let (koniq, out) = (koniq(folder.path()), text(&folder.path().join("out")));
-    done(&["--source", &text(&koniq), "--out", &out]);
-    let rows = images(&out);
-    let splits: Vec<_> = rows.iter().map(|row| (row.image_id.as_str(), row.split.unwrap())).collect();
+    let folder = Folder::new();
+    let (koniq, out) = (koniq(folder.path()), folder.at("out"));
+    INGEST.done(&["--source", &text(&koniq), "--out", &out]);
+    let pictures = rows::<Image>(&out);
+    let splits: Vec<_> = pictures.iter().map(|row| (row.image_id.as_str(), row.split.unwrap())).collect();
     let expected = [
         ("koniq10k/1.jpg", Split::Test),
         ("koniq10k/2.jpg", Split::Validation),
@@ -140,31 +113,32 @@ fn koniq_is_recognised_and_keeps_its_split_and_scores() {
         ("koniq10k/4.jpg", Split::Train),
     ];
     assert_eq!(splits, expected);
-    assert_eq!(rows[0].image.clone().unwrap().path.unwrap(), "512x384/1.jpg");
-    let scores: Vec<_> = ratings(&out).into_iter().map(|it| (it.image_id.to_string(), it.mos, it.raters)).collect();
+    assert_eq!(pictures[0].image.clone().unwrap().path.unwrap(), "512x384/1.jpg");
+    let scores: Vec<_> =
+        rows::<Rating>(&out).into_iter().map(|it| (it.image_id.to_string(), it.mos, it.raters)).collect();
     assert_eq!(scores[2], ("koniq10k/3.jpg".to_owned(), 35.5, Some(103)));
     assert_eq!(scores.len(), 4);
 }
 
 #[test]
 fn one_split_is_kept_with_its_scores() {
-    let folder = tempfile::tempdir().unwrap();
-    let (koniq, out) = (koniq(folder.path()), text(&folder.path().join("out")));
-    done(&["--source", &text(&koniq), "--split", "train", "--name", "k", "--out", &out]);
-    let ids: Vec<_> = images(&out).into_iter().map(|row| row.image_id.to_string()).collect();
+    let folder = Folder::new();
+    let (koniq, out) = (koniq(folder.path()), folder.at("out"));
+    INGEST.done(&["--source", &text(&koniq), "--split", "train", "--name", "k", "--out", &out]);
+    let ids: Vec<_> = rows::<Image>(&out).into_iter().map(|row| row.image_id.to_string()).collect();
     assert_eq!(ids, ["k/3.jpg", "k/4.jpg"]);
-    let rated: Vec<_> = ratings(&out).into_iter().map(|row| row.image_id.to_string()).collect();
+    let rated: Vec<_> = rows::<Rating>(&out).into_iter().map(|row| row.image_id.to_string()).collect();
     assert_eq!(rated, ids);
 }
 
 #[test]
 fn the_two_halves_of_a_holdout_are_the_whole() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let part = |flags: &[&str], name: &str| {
-        let out = text(&folder.path().join(name));
+        let out = folder.at(name);
         let drawn = ["--source", "procedural:60", "--size", "16", "--out", &out];
-        done(&[&drawn[..], flags].concat());
-        images(&out)
+        INGEST.done(&[&drawn[..], flags].concat());
+        rows::<Image>(&out)
     };
     let all = part(&["--holdout", "0.3"], "all");
     let mut parts = part(&["--holdout", "0.3", "--split", "test"], "test");
@@ -176,10 +150,10 @@ fn the_two_halves_of_a_holdout_are_the_whole() {
 
 #[test]
 fn procedural_pictures_are_png_of_their_size_and_the_seed_decides_them() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let drawn = |flags: &[&str], name: &str| {
-        let out = text(&folder.path().join(name));
-        done(&[&["--source", "procedural:70", "--size", "32", "--out", &out], flags].concat());
+        let out = folder.at(name);
+        INGEST.done(&[&["--source", "procedural:70", "--size", "32", "--out", &out], flags].concat());
         Artifact::open(&out).unwrap()
     };
     let one = drawn(&["--threads", "1"], "a");
@@ -197,7 +171,7 @@ fn procedural_pictures_are_png_of_their_size_and_the_seed_decides_them() {
 
 #[test]
 fn a_truncated_jpeg_is_one_line_that_names_it_and_nothing_is_committed() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let photos = photos(folder.path());
     let whole = jpeg(1);
     write_file(&photos.join("b.jpg"), &whole[..whole.len() / 2]).unwrap();
@@ -208,14 +182,14 @@ fn a_truncated_jpeg_is_one_line_that_names_it_and_nothing_is_committed() {
 
 #[test]
 fn an_empty_folder_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let line = refused(folder.path(), &[]);
     assert!(line.contains(&text(folder.path())) && line.contains("no picture"), "{line}");
 }
 
 #[test]
 fn a_picture_of_the_csv_that_is_missing_is_named_with_its_line() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let koniq = koniq(folder.path());
     std::fs::remove_file(koniq.join("512x384/2.jpg")).unwrap();
     write_file(&koniq.join("512x384/4.jpg"), &jpeg(4)[..200]).unwrap();
@@ -226,7 +200,7 @@ fn a_picture_of_the_csv_that_is_missing_is_named_with_its_line() {
 
 #[test]
 fn with_skip_the_rest_is_taken_and_every_fault_is_a_reject_at_its_line() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let koniq = koniq(folder.path());
     let csv = koniq.join("koniq10k_distributions_sets.csv");
     // Lines 2 to 5 are of 3.jpg, 1.jpg, 2.jpg and 4.jpg.
@@ -238,9 +212,9 @@ fn with_skip_the_rest_is_taken_and_every_fault_is_a_reject_at_its_line() {
     let (out, said) = skipped(folder.path(), &koniq, &[]);
     assert!(said.contains("2 pictures are taken, 5 rows and files are refused"), "{said}");
     let kept = ["koniq10k/1.jpg", "koniq10k/3.jpg"];
-    assert_eq!(images(&out).iter().map(|row| row.image_id.to_string()).collect::<Vec<_>>(), kept);
-    assert_eq!(ratings(&out).iter().map(|row| row.image_id.to_string()).collect::<Vec<_>>(), kept);
-    let rejects = rejects(&out);
+    assert_eq!(rows::<Image>(&out).iter().map(|row| row.image_id.to_string()).collect::<Vec<_>>(), kept);
+    assert_eq!(rows::<Rating>(&out).iter().map(|row| row.image_id.to_string()).collect::<Vec<_>>(), kept);
+    let rejects = rows::<Reject>(&out);
     let found: BTreeSet<_> =
         rejects.iter().map(|it| (it.line.unwrap(), it.name.as_str(), it.reason.as_str())).collect();
     let expected = [
@@ -258,7 +232,7 @@ fn with_skip_the_rest_is_taken_and_every_fault_is_a_reject_at_its_line() {
 
 #[test]
 fn a_source_of_which_nothing_can_be_taken_is_refused_even_with_skip() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let photos = folder.path().join("photos");
     write_file(&photos.join("a.png"), b"no picture").unwrap();
     let line = refused(&photos, &["--on-error", "skip"]);
@@ -267,9 +241,9 @@ fn a_source_of_which_nothing_can_be_taken_is_refused_even_with_skip() {
 
 #[test]
 fn the_scale_of_the_scores_is_in_the_metadata_of_their_table() {
-    let folder = tempfile::tempdir().unwrap();
-    let out = text(&folder.path().join("out"));
-    done(&["--source", &text(&koniq(folder.path())), "--out", &out]);
+    let folder = Folder::new();
+    let out = folder.at("out");
+    INGEST.done(&["--source", &text(&koniq(folder.path())), "--out", &out]);
     for part in Artifact::open(&out).unwrap().parts::<Rating>().unwrap() {
         let reader = SerializedFileReader::new(part.location().get().unwrap()).unwrap();
         let metadata = reader.metadata().file_metadata().key_value_metadata().unwrap();
@@ -281,17 +255,17 @@ fn the_scale_of_the_scores_is_in_the_metadata_of_their_table() {
 
 #[test]
 fn splits_of_a_file_take_the_place_of_the_data_sets_own() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let file = folder.path().join("splits.csv");
     write_file(&file, b"name,split\n1.jpg,train\n2.jpg,train\n3.jpg,test\n").unwrap();
-    let (koniq, out) = (koniq(folder.path()), text(&folder.path().join("out")));
+    let (koniq, out) = (koniq(folder.path()), folder.at("out"));
     let flags = ["--split-file", &text(&file)];
-    done(&[&["--source", &text(&koniq), "--out", &out], &flags[..]].concat());
-    let splits: Vec<_> = images(&out).iter().map(|row| row.split).collect();
+    INGEST.done(&[&["--source", &text(&koniq), "--out", &out], &flags[..]].concat());
+    let splits: Vec<_> = rows::<Image>(&out).iter().map(|row| row.split).collect();
     assert_eq!(splits, [Some(Split::Train), Some(Split::Train), Some(Split::Test), None]);
-    let test = text(&folder.path().join("test"));
-    done(&[&["--source", &text(&koniq), "--out", &test, "--split", "test"], &flags[..]].concat());
-    assert_eq!(images(&test).iter().map(|row| row.image_id.to_string()).collect::<Vec<_>>(), ["koniq10k/3.jpg"]);
+    let test = folder.at("test");
+    INGEST.done(&[&["--source", &text(&koniq), "--out", &test, "--split", "test"], &flags[..]].concat());
+    assert_eq!(rows::<Image>(&test).iter().map(|row| row.image_id.to_string()).collect::<Vec<_>>(), ["koniq10k/3.jpg"]);
     write_file(&file, b"name,split\n1.jpg,train\n7.jpg,test\n").unwrap();
     let line = refused(&koniq, &flags);
     assert!(line.contains("splits.csv line 3: 7.jpg: is not in the data set"), "{line}");
@@ -299,7 +273,7 @@ fn splits_of_a_file_take_the_place_of_the_data_sets_own() {
 
 #[test]
 fn a_split_that_parts_the_variants_of_a_reference_is_refused_by_its_name() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let file = folder.path().join("splits.json");
     write_file(&file, br#"{"train": ["I01_01_01.png", "I02_01_01.png"], "test": ["I01_01_02.png"]}"#).unwrap();
     for skip in [&[][..], &["--on-error", "skip"]] {
@@ -311,12 +285,12 @@ fn a_split_that_parts_the_variants_of_a_reference_is_refused_by_its_name() {
 
 #[test]
 fn a_holdout_takes_the_variants_of_a_reference_together() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let kadid = kadid(folder.path());
     for share in ["0.2", "0.4", "0.6", "0.8"] {
-        let out = text(&folder.path().join(share));
-        done(&["--source", &text(&kadid), "--holdout", share, "--out", &out]);
-        let splits: Vec<_> = images(&out).iter().map(|row| row.split.unwrap()).collect();
+        let out = folder.at(share);
+        INGEST.done(&["--source", &text(&kadid), "--holdout", share, "--out", &out]);
+        let splits: Vec<_> = rows::<Image>(&out).iter().map(|row| row.split.unwrap()).collect();
         assert!(splits.chunks(2).all(|of_reference| of_reference[0] == of_reference[1]), "{share}: {splits:?}");
     }
 }
@@ -328,7 +302,7 @@ proptest! {
     fn with_skip_every_file_of_a_damaged_folder_is_a_picture_or_a_reject_and_none_is_both(
         damage in prop::collection::vec((any::<prop::sample::Index>(), 0..8_u8, prop::option::of(0.0..1.0)), 20),
     ) {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = Folder::new();
         let photos = folder.path().join("photos");
         let formats = [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::Bmp, ImageFormat::WebP, ImageFormat::Tiff];
         for (number, ((at, bit, end), format)) in damage.iter().zip(formats.iter().cycle()).enumerate() {
@@ -344,8 +318,8 @@ proptest! {
         // One that is whole, so that there is something to take.
         write_file(&photos.join("whole.png"), &encode_png(&picture(99))).unwrap();
         let (out, _) = skipped(folder.path(), &photos, &[]);
-        let mut names: Vec<_> = images(&out).into_iter().map(|row| row.name).collect();
-        names.extend(rejects(&out).into_iter().map(|row| row.name));
+        let mut names: Vec<_> = rows::<Image>(&out).into_iter().map(|row| row.name).collect();
+        names.extend(rows::<Reject>(&out).into_iter().map(|row| row.name));
         names.sort();
         prop_assert_eq!(names, list_files(&photos).unwrap());
     }
@@ -353,16 +327,16 @@ proptest! {
 
 #[test]
 fn the_tables_are_the_same_on_any_number_of_threads_and_shards() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let photos = folder.path().join("photos");
     for number in 0..600 {
         let bytes = if number % 50 == 7 { b"no picture".to_vec() } else { encode_png(&picture(number)) };
         write_file(&photos.join(format!("{number:03}.png")), &bytes).unwrap();
     }
     let run = |flags: &[&str], name: &str| {
-        let out = text(&folder.path().join(name));
+        let out = folder.at(name);
         let ours = ["--source", &text(&photos), "--on-error", "skip", "--out", &out];
-        done(&[&ours[..], flags].concat());
+        INGEST.done(&[&ours[..], flags].concat());
         out
     };
     let one = Artifact::open(&run(&["--threads", "1"], "one")).unwrap().manifest;
@@ -375,7 +349,7 @@ fn the_tables_are_the_same_on_any_number_of_threads_and_shards() {
 
 #[test]
 fn flags_that_make_no_sense_are_refused_by_name() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let (photos, koniq) = (photos(folder.path()), koniq(folder.path()));
     for (source, flags, named) in [
         (Path::new("nowhere"), &[][..], "nowhere: not found"),
@@ -392,11 +366,11 @@ fn flags_that_make_no_sense_are_refused_by_name() {
 
 #[test]
 fn a_folder_of_another_name_is_another_artifact() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let (one, two) = (photos(folder.path()), photos(&folder.path().join("other")));
     let fingerprint = |source: &Path, flags: &[&str], out: &str| {
-        let out = text(&folder.path().join(out));
-        done(&[&["--source", &text(source), "--out", &out], flags].concat());
+        let out = folder.at(out);
+        INGEST.done(&[&["--source", &text(source), "--out", &out], flags].concat());
         Artifact::open(&out).unwrap().fingerprint().to_owned()
     };
     let photos = fingerprint(&one, &[], "a");

@@ -1,25 +1,31 @@
 //! Asks a policy to rate pictures, for evaluation: one greedy reply a picture, and `--samples` sampled ones beside it.
 //!
-//! A reply without a rating is invalid, with a reason; it is counted and never filled in.
+//! A reply without a rating is invalid, with a reason; it is counted and never filled in. Beside policies, the measures NIQE and
+//! BRISQUE score pictures, and the scores of other tools can be imported.
 
+mod builtin;
+mod fit;
+mod handcrafted;
+mod import;
+mod server;
+
+use std::ffi::OsString;
+use std::ops::Range;
 use std::process::ExitCode;
 
-use candle_core::Device;
+use evoq_openai::{Engine, Flags, Server};
 use evoq_pictures::Pictures;
-use evoq_policy::sample::{Asked, Completion, Draw, Request, Sampling};
-use evoq_policy::{Features, Policy, Prompt, Question, Reasoning, Task, parse_score};
-use evoq_schemas::draws::key;
+use evoq_policy::{Answerer, InvalidReply, Place, Question, Reasoning, Task, parse_score};
 use evoq_schemas::{Decoding, ImageId, Score, ScoreMethod};
 use evoq_stage::range::{count, positive};
 use evoq_stage::{Input, Job, Kind, Output, Stage, UnitEnd, bad_input};
-use rayon::prelude::*;
 use serde::Serialize;
+
+use crate::builtin::{Builtin, SIDE_BY_SIDE};
+use crate::server::Served;
 
 /// Pictures of a unit.
 const UNIT: usize = 256;
-
-/// Pictures that are asked about in one call: the replies are decoded side by side.
-const SIDE_BY_SIDE: usize = 32;
 
 /// The flags of `evoq-score`. Defaults: P the paper, O our own.
 #[derive(Debug, Clone, clap::Args, Serialize)]
@@ -40,13 +46,24 @@ pub struct Args {
     /// Seed of the sampled replies
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+    /// Where the built-in policy runs: the CPU in f32, or CUDA in bf16 (O)
+    #[arg(long, value_enum, default_value = "cpu")]
+    pub device: Place,
+    /// What replies.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub engine: Flags,
+    /// What scores in place of a policy.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub handcrafted: handcrafted::Flags,
 }
 
 impl Stage for Args {
     const NAME: &'static str = "score";
     const VERSION: u32 = 2;
-    const ABOUT: &'static str =
-        "Asks a policy to rate pictures on 1..5: one greedy reply each, and --samples sampled ones";
+    const ABOUT: &'static str = "Asks a policy to rate pictures on 1..5: one greedy reply each, and --samples sampled ones.\n\
+        Or scores them by NIQE or BRISQUE (--method), or takes the scores of another tool (--import)";
     const DIVIDES: bool = true;
     const INPUTS: &'static [Input] = &[
         Input {
@@ -55,7 +72,12 @@ impl Stage for Args {
             required: true,
             help: "The pictures to rate: all variants where there are any, else all pictures",
         },
-        Input { name: "policy", kind: Kind::Policy, required: true, help: "The policy to ask" },
+        Input {
+            name: "policy",
+            kind: Kind::Policy,
+            required: false,
+            help: "The policy to ask, where no server or measure is",
+        },
     ];
     const OUTPUTS: &'static [Output] = &[Output { name: "scores", kind: Kind::Table("scores") }];
 
@@ -68,86 +90,103 @@ impl Stage for Args {
         if ids.is_empty() {
             return Err(bad_input("--images: the table has no rows; there is nothing to rate"));
         }
-        let input = job.policy("policy")?;
-        let policy =
-            Policy::load(&input.folder, &Device::Cpu).map_err(|error| bad_input(format!("--policy: {error}")))?;
+        self.handcrafted.check(job.has("policy") || self.engine.engine == Engine::Openai)?;
+        if let Some(file) = &self.handcrafted.import {
+            return import::run(file, self.handcrafted.lower_better, job, &pictures, &ids);
+        }
+        if !self.handcrafted.asks_policy() {
+            return handcrafted::run(&self.handcrafted, job, &pictures, &ids);
+        }
         let question = Question::new(Task::Score, self.reasoning);
-        let rater = Rater { args: self, policy: &policy, digest: input.digest, question };
-        let units = job.units("pictures", ids.len(), UNIT, |unit, rows, progress| {
-            let (mut valid, mut replies) = (0u64, 0u64);
-            for ids in ids[rows].chunks(SIDE_BY_SIDE) {
-                for score in rater.rate(&pictures, ids)? {
-                    replies += 1;
-                    valid += u64::from(score.score.is_some());
-                    unit.push(score)?;
-                }
-                progress.add(ids.len() as u64);
+        match self.engine.engine {
+            Engine::Policy => {
+                self.engine.check_unused()?;
+                let input = job.policy("policy")?;
+                let policy = Answerer::load(&input.folder, self.device)
+                    .map_err(|error| bad_input(format!("--policy: {error}")))?;
+                let rater = Builtin { args: self, policy: &policy, digest: input.digest, question };
+                rate(job, ids.len(), SIDE_BY_SIDE, |rows| rater.rate(&pictures, &ids[rows]))
             }
-            unit.note((valid, replies));
-            Ok(UnitEnd::Done)
-        })?;
-        let Some(units) = units else { return Ok(()) };
-        let counts: Vec<(u64, u64)> = units.notes()?;
-        let (valid, replies) = counts.iter().fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1));
-        tracing::info!("{valid} of {replies} replies are valid");
-        job.close_units::<Score>(&units)
-    }
-}
-
-/// What stays the same from picture to picture.
-struct Rater<'a> {
-    args: &'a Args,
-    policy: &'a Policy,
-    digest: String,
-    question: Question,
-}
-
-impl Rater<'_> {
-    /// The replies about each picture: the greedy one, then the sampled ones.
-    fn rate(&self, pictures: &Pictures, ids: &[ImageId]) -> anyhow::Result<Vec<Score>> {
-        let looked = ids.par_iter().map(|id| {
-            let pixels = self.policy.processor.pixels(&pictures.load(id)?)?;
-            Ok((self.policy.prompt(&self.question, &[pixels.grid])?, self.policy.look(&pixels)?))
-        });
-        let looked: Vec<(Prompt, Features)> = looked.collect::<anyhow::Result<_>>()?;
-        let request = |(id, (prompt, features))| Request {
-            asked: Asked { prompt, features: vec![features] },
-            draws: std::iter::once(Draw::Greedy).chain((0..self.args.samples).map(|k| self.draw(id, k))).collect(),
-        };
-        let requests: Vec<Request> =
-            ids.iter().zip(looked.iter().map(|(prompt, seen)| (prompt, seen))).map(request).collect();
-        let sampling =
-            Sampling { temperature: self.args.temperature, max_tokens: self.args.max_tokens, ..Sampling::default() };
-        let mut scores = Vec::with_capacity(ids.len() * (1 + usize::from(self.args.samples)));
-        for (id, replies) in ids.iter().zip(self.policy.sample(&requests, &sampling)?) {
-            let decodings = std::iter::once((Decoding::Greedy, 0)).chain((0..).map(|k| (Decoding::Sampled, k)));
-            scores.extend(replies.into_iter().zip(decodings).map(|(reply, (how, k))| self.score(id, how, k, reply)));
-        }
-        Ok(scores)
-    }
-
-    /// The draws of sampled reply `k` about a picture, keyed by what they are for.
-    fn draw(&self, id: &ImageId, k: u16) -> Draw {
-        Draw::Key(key(self.args.seed, "score", &[id.as_str(), &k.to_string()]))
-    }
-
-    fn score(&self, id: &ImageId, decoding: Decoding, sample: u16, reply: Completion) -> Score {
-        let parsed = parse_score(&reply.text);
-        Score {
-            image_id: id.clone(),
-            policy: self.digest.clone(),
-            sample,
-            decoding,
-            score: parsed.ok(),
-            invalid_reason: parsed.err().map(|reason| reason.as_str().to_owned()),
-            tokens: reply.ids.len() as u32,
-            reply: reply.text,
-            method: ScoreMethod::Policy,
+            Engine::Openai => {
+                if job.has("policy") {
+                    return Err(bad_input(
+                        "--policy with --engine openai: the server has a policy of its own; leave out one",
+                    ));
+                }
+                let server = Server::connect(&self.engine, 1)?;
+                let rater = Served { args: self, server: &server, question };
+                // Few requests are waited for at the end of a call, measured by all that are made in it.
+                rate(job, ids.len(), 4 * self.engine.concurrency, |rows| rater.rate(&pictures, &ids, rows))
+            }
         }
     }
 }
 
-/// Runs the stage on this process's arguments.
+/// Writes the scores of `pictures` pictures, which `rate` gives for those at some positions, up to `side_by_side` at a time.
+fn rate(
+    job: &mut Job,
+    pictures: usize,
+    side_by_side: usize,
+    rate: impl Fn(Range<usize>) -> anyhow::Result<Vec<Score>>,
+) -> anyhow::Result<()> {
+    let units = job.units("pictures", pictures, UNIT, |unit, rows, progress| {
+        let (mut valid, mut replies) = (0u64, 0u64);
+        for start in rows.clone().step_by(side_by_side) {
+            let part = start..rows.end.min(start + side_by_side);
+            let done = part.len() as u64;
+            for score in rate(part)? {
+                replies += 1;
+                valid += u64::from(score.score.is_some());
+                unit.push(score)?;
+            }
+            progress.add(done);
+        }
+        unit.note((valid, replies));
+        Ok(UnitEnd::Done)
+    })?;
+    let Some(units) = units else { return Ok(()) };
+    let counts: Vec<(u64, u64)> = units.notes()?;
+    let (valid, replies) = counts.iter().fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1));
+    tracing::info!("{valid} of {replies} replies are valid");
+    job.close_units::<Score>(&units)
+}
+
+/// How a picture's replies are decoded, and which each is among those: one greedy, then sampled ones.
+fn decodings() -> impl Iterator<Item = (Decoding, u16)> {
+    std::iter::once((Decoding::Greedy, 0)).chain((0..).map(|k| (Decoding::Sampled, k)))
+}
+
+/// The row of a reply, which is its text and how many tokens it has, or of one that was lost, and why.
+fn score(
+    id: &ImageId,
+    policy: &str,
+    (decoding, sample): (Decoding, u16),
+    reply: Result<(String, u32), &'static str>,
+) -> Score {
+    let parsed = match &reply {
+        Ok((text, _)) => parse_score(text).map_err(InvalidReply::as_str),
+        Err(lost) => Err(*lost),
+    };
+    let (text, tokens) = reply.unwrap_or_default();
+    Score {
+        image_id: id.clone(),
+        policy: policy.to_owned(),
+        sample,
+        decoding,
+        score: parsed.ok(),
+        invalid_reason: parsed.err().map(str::to_owned),
+        tokens,
+        reply: text,
+        method: ScoreMethod::Policy,
+    }
+}
+
+/// Runs the stage, or with `--fit` and no pictures fits NIQE's parameters, on this process's arguments.
 pub fn main() -> ExitCode {
-    evoq_stage::main::<Args>()
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    if fit::is_asked_for(&arguments) {
+        evoq_stage::by_hand(Args::NAME, || fit::by_hand(&arguments))
+    } else {
+        evoq_stage::main_from::<Args>(arguments)
+    }
 }

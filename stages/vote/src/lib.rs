@@ -1,34 +1,43 @@
 //! Asks a policy to compare pairs of pictures, K times each: one row a vote, the reply kept as it was.
 //!
-//! A reply that names no side is an invalid vote with a reason; it is counted and never filled in.
+//! A reply that names no side is an invalid vote with a reason; it is counted and never filled in. Where replies come from is
+//! known to [`builtin`] alone; the rest of the stage sees asks and replies.
 
+mod arrange;
+mod ballot;
+mod builtin;
 mod order;
+mod replies;
+mod rounds;
+mod server;
 mod tally;
 
-use std::collections::HashMap;
 use std::process::ExitCode;
 
-use candle_core::Device;
+use clap::builder::ArgPredicate;
+use evoq_openai::{Engine, Flags, Server};
 use evoq_pictures::Pictures;
-use evoq_policy::answer::answer_tokens;
-use evoq_policy::policy::Features;
-use evoq_policy::sample::{Asked, Completion, Draw, Finish, Request, Sampling};
-use evoq_policy::{Policy, Prompt, Question, Reasoning, Side, Task, parse_comparison};
-use evoq_schemas::draws::key;
-use evoq_schemas::{ImageId, Outcome, Pair, Presented, Vote};
+use evoq_policy::sample::Sampling;
+use evoq_policy::{Answerer, Gallery, Place, Question, Reasoning, Task};
+use evoq_schemas::{Pair, Vote};
 use evoq_stage::range::{count, positive, share};
-use evoq_stage::{Input, Job, Kind, Output, Stage, UnitEnd, bad_input};
-use rayon::prelude::*;
+use evoq_stage::{Input, Job, Kind, Output, Progress, Stage, UnitEnd, bad_input};
 use serde::Serialize;
 
+use crate::arrange::arrange;
+use crate::ballot::Ballot;
+use crate::builtin::Builtin;
 use crate::order::Order;
+use crate::replies::Source;
+use crate::rounds::EarlyStop;
+use crate::server::{Served, places};
 use crate::tally::Tally;
 
 /// Pairs of a unit: the features of their pictures are kept for as long.
 const UNIT: usize = 256;
 
-/// Pairs that are asked about in one call: their votes are decoded side by side.
-const SIDE_BY_SIDE: usize = 16;
+/// Most bytes of features that are kept from unit to unit.
+const FEATURE_BYTES: usize = 1 << 30;
 
 /// The flags of `evoq-vote`. Defaults: P the paper, O our own.
 #[derive(Debug, Clone, clap::Args, Serialize)]
@@ -40,11 +49,18 @@ pub struct Args {
     /// Which picture is shown first (P permutes)
     #[arg(long, value_enum, default_value = "per-vote")]
     pub order: Order,
+    /// Whether votes are cast that cannot change a pair's label any more (O)
+    #[arg(long, value_enum, default_value = "off")]
+    pub early_stop: EarlyStop,
+    /// No samples: the exact probabilities of the answers 0 and 1 as a reply's first token, in both orders. The prompt has no
+    /// reasoning suffix then (O)
+    #[arg(long, conflicts_with_all = ["samples", "order", "early_stop", "max_tokens"])]
+    pub exact: bool,
     /// Fail when fewer than this share of the votes is valid (O)
     #[arg(long, default_value_t = 0.5, value_parser = share::<f64>)]
     pub min_valid_rate: f64,
     /// Whether the prompt ends in the reasoning suffix (P)
-    #[arg(long, value_enum, default_value = "on")]
+    #[arg(long, value_enum, default_value = "on", default_value_if("exact", ArgPredicate::Equals("true".into()), "off"))]
     pub reasoning: Reasoning,
     /// Temperature of the replies (O)
     #[arg(long, default_value_t = 1.0, value_parser = positive::<f64>)]
@@ -61,11 +77,21 @@ pub struct Args {
     /// Seed of the order and of the replies
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+    /// Where the built-in policy runs: the CPU in f32, or CUDA in bf16 (O)
+    #[arg(long, value_enum, default_value = "cpu")]
+    pub device: Place,
+    /// Most bytes of keys and values that replies take at a time; it decides which are decoded side by side (O)
+    #[arg(long, default_value_t = Sampling::default().cache_bytes, value_parser = count)]
+    pub cache_bytes: usize,
+    /// What replies.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub engine: Flags,
 }
 
 impl Stage for Args {
     const NAME: &'static str = "vote";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const ABOUT: &'static str = "Asks a policy which picture of each pair is better, K times; one row a vote";
     const DIVIDES: bool = true;
     const INPUTS: &'static [Input] = &[
@@ -76,185 +102,140 @@ impl Stage for Args {
             required: true,
             help: "Their pictures, with the references of recipes",
         },
-        Input { name: "policy", kind: Kind::Policy, required: true, help: "The policy to ask" },
+        Input { name: "policy", kind: Kind::Policy, required: false, help: "The policy to ask, where no server is" },
     ];
     const OUTPUTS: &'static [Output] = &[Output { name: "votes", kind: Kind::Table("votes") }];
 
     fn run(&self, job: &mut Job) -> anyhow::Result<()> {
+        if self.exact && self.reasoning == Reasoning::On {
+            return Err(bad_input(
+                "--exact with --reasoning on: the answer is the first token only where nothing is thought before; leave out \
+                 one of them",
+            ));
+        }
         let pairs: Vec<Pair> = job.rows("pairs")?;
         if pairs.is_empty() {
             return Err(bad_input("--pairs: the table has no rows; there is nothing to ask about"));
         }
         let pictures = Pictures::open(job.artifacts("images"))?;
+        let question = Question::new(Task::Compare, self.reasoning);
+        match self.engine.engine {
+            Engine::Policy => self.ask_policy(job, &pairs, &pictures, question),
+            Engine::Openai => self.ask_server(job, &pairs, &pictures, question),
+        }
+    }
+}
+
+impl Args {
+    fn ask_policy(&self, job: &mut Job, pairs: &[Pair], pictures: &Pictures, question: Question) -> anyhow::Result<()> {
+        self.engine.check_unused()?;
         let input = job.policy("policy")?;
         let policy =
-            Policy::load(&input.folder, &Device::Cpu).map_err(|error| bad_input(format!("--policy: {error}")))?;
-        let voter = Voter {
-            args: self,
-            policy: &policy,
-            digest: input.digest,
-            question: Question::new(Task::Compare, self.reasoning),
-            sampling: Sampling {
+            Answerer::load(&input.folder, self.device).map_err(|error| bad_input(format!("--policy: {error}")))?;
+        let voter =
+            Builtin { policy: &policy, digest: input.digest, question, sampling: self.sampling(), seed: self.seed };
+        let ballot = self.ballot(voter.source());
+        let mut seen = Gallery::new(FEATURE_BYTES);
+        self.vote(job, pairs, |pairs, progress| {
+            let looked = voter.look(pictures, &mut seen, pairs)?;
+            if self.exact {
+                let votes = ballot.exact(pairs, |asks| voter.probabilities(&looked, asks))?;
+                progress.add(pairs.len() as u64);
+                Ok(votes)
+            } else {
+                ballot.cast(pairs, |asks| voter.replies(&looked, asks), |pairs| progress.add(pairs as u64))
+            }
+        })
+    }
+
+    fn ask_server(&self, job: &mut Job, pairs: &[Pair], pictures: &Pictures, question: Question) -> anyhow::Result<()> {
+        if job.has("policy") {
+            return Err(bad_input("--policy with --engine openai: the server has a policy of its own; leave out one"));
+        }
+        if self.exact {
+            return Err(bad_input("--exact with --engine openai: a server gives samples; leave out one"));
+        }
+        let server = Server::connect(&self.engine, 2)?;
+        let voter = Served {
+            server: &server,
+            question,
+            sampling: evoq_openai::Sampling {
                 temperature: self.temperature,
                 top_p: self.top_p,
                 top_k: self.top_k,
                 max_tokens: self.max_tokens,
-                ..Sampling::default()
             },
+            samples: self.samples,
+            order: self.order,
+            seed: self.seed,
+            places: places(pairs),
         };
+        let ballot = self.ballot(voter.source());
+        self.vote(job, pairs, |pairs, progress| {
+            ballot.cast(pairs, |asks| voter.replies(pictures, asks), |pairs| progress.add(pairs as u64))
+        })
+    }
+
+    fn ballot(&self, source: Source) -> Ballot {
+        Ballot { samples: self.samples, order: self.order, early_stop: self.early_stop, seed: self.seed, source }
+    }
+
+    /// Writes the votes on all pairs, which `cast` gives for those of a unit.
+    fn vote(
+        &self,
+        job: &mut Job,
+        pairs: &[Pair],
+        mut cast: impl FnMut(&[&Pair], &Progress) -> anyhow::Result<Vec<Vec<Vote>>>,
+    ) -> anyhow::Result<()> {
+        let order = arrange(pairs, UNIT);
         let units = job.units("pairs", pairs.len(), UNIT, |unit, rows, progress| {
-            let pairs = &pairs[rows];
-            let features = voter.look(&pictures, pairs)?;
+            let pairs: Vec<&Pair> = order[rows].iter().map(|position| &pairs[*position]).collect();
             let mut tally = Tally::default();
-            for pairs in pairs.chunks(SIDE_BY_SIDE) {
-                for votes in voter.ask(pairs, &features)? {
-                    tally.count(&votes);
-                    for vote in votes {
-                        unit.push(vote)?;
-                    }
-                }
-                progress.add(pairs.len() as u64);
+            for votes in cast(&pairs, progress)? {
+                tally.count(&votes);
+                votes.into_iter().try_for_each(|vote| unit.push(vote))?;
             }
             unit.note(tally);
             Ok(UnitEnd::Done)
         })?;
         let Some(units) = units else { return Ok(()) };
-        let tally: Tally = units.notes()?.into_iter().sum();
+        self.judge(&units.notes()?.into_iter().sum(), pairs.len())?;
+        job.close_units::<Vote>(&units)
+    }
+
+    fn sampling(&self) -> Sampling {
+        Sampling {
+            temperature: self.temperature,
+            top_p: self.top_p,
+            top_k: self.top_k,
+            max_tokens: self.max_tokens,
+            cache_bytes: self.cache_bytes,
+            ..Sampling::default()
+        }
+    }
+
+    /// Says what the votes are like; refuses them where too few are valid.
+    fn judge(&self, tally: &Tally, pairs: usize) -> anyhow::Result<()> {
         tracing::info!("{tally}");
-        if tally.identical_pairs() * 2 > pairs.len() {
+        if tally.identical_pairs() * 2 > pairs {
             tracing::warn!(
-                "{} of {} pairs got {} identical replies: the policy hardly varies; check --temperature",
-                tally.identical_pairs(),
-                pairs.len(),
-                self.samples
+                "{} of {pairs} pairs got identical replies in either order: the policy hardly varies; check --temperature",
+                tally.identical_pairs()
             );
         }
         if tally.valid_rate() < self.min_valid_rate {
-            anyhow::bail!("{tally}: fewer valid votes than --min-valid-rate {} asks for", self.min_valid_rate);
+            anyhow::bail!(
+                "{tally}: fewer valid votes than --min-valid-rate {} asks for; see what the policy says instead, whether \
+                 --max-tokens cuts it short, and whether it knows the prompt",
+                self.min_valid_rate
+            );
         }
-        job.close_units::<Vote>(&units)
+        Ok(())
     }
 }
 
 fn top_p(text: &str) -> Result<f64, String> {
     share(text).ok().filter(|it| *it > 0.0).ok_or_else(|| "expected a number over 0 and up to 1".to_owned())
-}
-
-/// A pair in one of its two orders.
-struct Ordered<'a> {
-    /// Index of the pair.
-    pair: usize,
-    presented: Presented,
-    shown: [&'a Features; 2],
-    prompt: Prompt,
-    /// The votes that see this order.
-    ks: Vec<u16>,
-}
-
-/// What stays the same from pair to pair.
-struct Voter<'a> {
-    args: &'a Args,
-    policy: &'a Policy,
-    digest: String,
-    question: Question,
-    sampling: Sampling,
-}
-
-impl Voter<'_> {
-    /// The features of the pictures of `pairs`, each looked at once.
-    fn look(&self, pictures: &Pictures, pairs: &[Pair]) -> anyhow::Result<HashMap<ImageId, Features>> {
-        let mut ids: Vec<&ImageId> = pairs.iter().flat_map(|pair| [&pair.image_a, &pair.image_b]).collect();
-        ids.sort();
-        ids.dedup();
-        let looked = ids.par_iter().map(|id| {
-            let pixels = self.policy.processor.pixels(&pictures.load(id)?)?;
-            Ok(((*id).clone(), self.policy.look(&pixels)?))
-        });
-        looked.collect()
-    }
-
-    /// The K votes of each pair, in the order of k.
-    fn ask(&self, pairs: &[Pair], features: &HashMap<ImageId, Features>) -> anyhow::Result<Vec<Vec<Vote>>> {
-        let mut asked = Vec::with_capacity(2 * pairs.len());
-        for (index, pair) in pairs.iter().enumerate() {
-            for presented in [Presented::Ab, Presented::Ba] {
-                asked.extend(self.ordered(index, pair, presented, features)?);
-            }
-        }
-        let requests = asked.iter().map(|it| Request {
-            asked: Asked { prompt: &it.prompt, features: it.shown.to_vec() },
-            draws: it.ks.iter().map(|k| self.draw(&pairs[it.pair], it.presented, *k)).collect(),
-        });
-        let replies = self.policy.sample(&requests.collect::<Vec<_>>(), &self.sampling)?;
-        let mut votes: Vec<Vec<Vote>> =
-            pairs.iter().map(|_| Vec::with_capacity(usize::from(self.args.samples))).collect();
-        for (it, replies) in asked.iter().zip(replies) {
-            for (k, reply) in it.ks.iter().zip(replies) {
-                votes[it.pair].push(self.vote(&pairs[it.pair], *k, it.presented, reply)?);
-            }
-        }
-        for votes in &mut votes {
-            votes.sort_by_key(|vote| vote.vote);
-        }
-        Ok(votes)
-    }
-
-    /// A pair in one order, with the votes that see it so; none where no vote does.
-    fn ordered<'a>(
-        &self,
-        index: usize,
-        pair: &Pair,
-        presented: Presented,
-        features: &'a HashMap<ImageId, Features>,
-    ) -> anyhow::Result<Option<Ordered<'a>>> {
-        let ks = (0..self.args.samples)
-            .filter(|k| self.args.order.presented(self.args.seed, &pair.pair_id, *k) == presented);
-        let ks: Vec<u16> = ks.collect();
-        if ks.is_empty() {
-            return Ok(None);
-        }
-        let shown = match presented {
-            Presented::Ab => [&features[&pair.image_a], &features[&pair.image_b]],
-            Presented::Ba => [&features[&pair.image_b], &features[&pair.image_a]],
-        };
-        let prompt = self.policy.prompt(&self.question, &[shown[0].grid, shown[1].grid])?;
-        Ok(Some(Ordered { pair: index, presented, shown, prompt, ks }))
-    }
-
-    /// The draws of vote `k` of a pair, keyed by what they are for.
-    fn draw(&self, pair: &Pair, presented: Presented, k: u16) -> Draw {
-        Draw::Key(key(self.args.seed, "vote", &[pair.pair_id.as_str(), presented.as_str(), &k.to_string()]))
-    }
-
-    /// The row of a reply: parsed, and turned back to the pair's own order.
-    fn vote(&self, pair: &Pair, k: u16, presented: Presented, reply: Completion) -> anyhow::Result<Vote> {
-        let parsed = parse_comparison(&reply.text);
-        let outcome = match (parsed, presented) {
-            (Ok(Side::First), Presented::Ab) | (Ok(Side::Second), Presented::Ba) => Outcome::A,
-            (Ok(_), _) => Outcome::B,
-            (Err(_), _) => Outcome::Invalid,
-        };
-        let answer = if parsed.is_ok() { answer_tokens(&self.policy.tokenizer, &reply.ids)? } else { None };
-        Ok(Vote {
-            pair_id: pair.pair_id.clone(),
-            image_a: pair.image_a.clone(),
-            image_b: pair.image_b.clone(),
-            vote: k,
-            presented,
-            outcome,
-            invalid_reason: parsed.err().map(|reason| reason.as_str().to_owned()),
-            answer_logprob: answer.map(|range| reply.logprobs[range].iter().sum()),
-            tokens: reply.ids.len() as u32,
-            finish: match reply.finish {
-                Finish::Stop => evoq_schemas::Finish::Stop,
-                Finish::Length => evoq_schemas::Finish::Length,
-            },
-            reply: reply.text,
-            prompt: self.question.hash(),
-            policy: self.digest.clone(),
-            seed: self.args.seed,
-        })
-    }
 }
 
 /// Runs the stage on this process's arguments.

@@ -14,6 +14,11 @@ pub enum Order {
     /// Half of the votes each way: even k show `image_a` first, odd k `image_b`. Less label noise from a policy that leans to
     /// one position.
     Balanced,
+    /// Drawn once for each pair, for all its votes. A policy that leans to one position then decides close pairs by chance.
+    PerPair,
+    /// `image_a` first, always. Ids often sort by their file's name or distortion: for looking at the policy's bias, not for
+    /// labels.
+    Fixed,
 }
 
 impl Order {
@@ -22,6 +27,8 @@ impl Order {
         let b_first = match self {
             Self::Balanced => k % 2 == 1,
             Self::PerVote => key(seed, "vote order", &[pair.as_str(), &k.to_string()])[0] & 1 == 1,
+            Self::PerPair => key(seed, "pair order", &[pair.as_str()])[0] & 1 == 1,
+            Self::Fixed => false,
         };
         if b_first { Presented::Ba } else { Presented::Ab }
     }
@@ -47,5 +54,18 @@ mod tests {
         assert!(all.iter().any(|count| *count != 16));
         let mean = all.iter().sum::<usize>() as f64 / 200.0;
         assert!((15.0..17.0).contains(&mean), "{mean}");
+    }
+
+    #[test]
+    fn per_pair_draws_one_order_for_all_votes_of_a_pair() {
+        let all: Vec<usize> = (0..200).map(|seed| firsts(Order::PerPair, seed)).collect();
+        assert!(all.iter().all(|count| [0, 32].contains(count)));
+        let mean = all.iter().sum::<usize>() as f64 / 200.0;
+        assert!((12.0..20.0).contains(&mean), "{mean}");
+    }
+
+    #[test]
+    fn fixed_shows_image_a_first() {
+        assert_eq!((firsts(Order::Fixed, 1), firsts(Order::Fixed, 2)), (32, 32));
     }
 }

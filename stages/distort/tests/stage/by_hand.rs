@@ -5,9 +5,10 @@ use std::path::Path;
 use evoq_artifacts::{read_file, write_file};
 use evoq_distortions::Distortion;
 use evoq_pictures::{decode, distorted, encode_png};
+use evoq_test_support::Folder;
 use image::RgbImage;
 
-use crate::program::{done, refused, texture};
+use crate::program::{DISTORT, texture};
 
 fn pixels(path: &str) -> RgbImage {
     decode(&read_file(Path::new(path)).unwrap()).unwrap().picture
@@ -15,11 +16,11 @@ fn pixels(path: &str) -> RgbImage {
 
 #[test]
 fn a_picture_is_distorted_by_hand_and_draws_follow_the_seed() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name).display().to_string();
+    let folder = Folder::new();
+    let path = |name: &str| folder.at(name);
     write_file(Path::new(&path("in.png")), &encode_png(&texture(1))).unwrap();
     let apply = |flags: &[&str], out: &str| {
-        done(&[&["apply"], flags, &[&path("in.png"), &path(out)]].concat());
+        DISTORT.done(&[&["apply"], flags, &[&path("in.png"), &path(out)]].concat());
         pixels(&path(out))
     };
     let noise = ["--type", "noise_impulse", "--severity", "5"];
@@ -34,10 +35,10 @@ fn a_picture_is_distorted_by_hand_and_draws_follow_the_seed() {
 
 #[test]
 fn a_sheet_holds_the_picture_and_every_one_of_its_types() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name).display().to_string();
+    let folder = Folder::new();
+    let path = |name: &str| folder.at(name);
     write_file(Path::new(&path("in.png")), &encode_png(&texture(1))).unwrap();
-    done(&["sheet", "--severity", "4", "--seed", "7", &path("in.png"), &path("sheet.png")]);
+    DISTORT.done(&["sheet", "--severity", "4", "--seed", "7", &path("in.png"), &path("sheet.png")]);
     let sheet = pixels(&path("sheet.png"));
     let (width, height) = texture(1).dimensions();
     let is_on_it = |picture: &RgbImage| {
@@ -59,8 +60,8 @@ fn a_sheet_holds_the_picture_and_every_one_of_its_types() {
 
 #[test]
 fn by_hand_bad_input_is_one_line_that_names_the_file() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name).display().to_string();
+    let folder = Folder::new();
+    let path = |name: &str| folder.at(name);
     let png = encode_png(&texture(1));
     write_file(Path::new(&path("in.png")), &png).unwrap();
     write_file(Path::new(&path("cut.png")), &png[..png.len() / 2]).unwrap();
@@ -77,7 +78,7 @@ fn by_hand_bad_input_is_one_line_that_names_the_file() {
         (&sheet, &[path("small.png"), path("out.png")], "small.png"),
     ] {
         let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-        let line = refused(&[command, &flags].concat());
+        let line = DISTORT.refused(&[command, &flags].concat());
         assert!(line.contains(named) && line.lines().count() == 1, "{line}");
     }
 }

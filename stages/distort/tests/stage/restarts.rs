@@ -8,24 +8,25 @@ use std::time::{Duration, Instant};
 
 use evoq_artifacts::{Artifact, Error, list_files, read_file};
 use evoq_schemas::Image;
+use evoq_test_support::Folder;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::program::{command, originals};
+use crate::program::{DISTORT, originals};
 
 /// How many kills a test is worth where `EVOQ_KILLS` does not say so.
 const KILLS: usize = 5;
 
 /// Twenty originals with all their types at all severities: over four thousand variants, nine units of work.
 struct Work {
-    folder: tempfile::TempDir,
+    folder: Folder,
     photos: String,
 }
 
 impl Work {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let photos = originals(folder.path(), 20);
+        let folder = Folder::new();
+        let photos = originals(&folder, 20);
         Self { folder, photos }
     }
 
@@ -37,7 +38,7 @@ impl Work {
     fn start(&self, name: &str, flags: &[&str]) -> Child {
         let out = self.place(name).display().to_string();
         let arguments = ["--images", &self.photos, "--grid", "--severities", "0-5", "--as", "png", "--out", &out];
-        command(&[&arguments[..], flags].concat()).stderr(Stdio::null()).spawn().unwrap()
+        DISTORT.command(&[&arguments[..], flags].concat()).stderr(Stdio::null()).spawn().unwrap()
     }
 
     /// Runs the program on the place `name` to its end.

@@ -1,5 +1,5 @@
-//! MATLAB files of version 5 (`.mat` as `save` wrote it before 7.3): vectors of numbers and cell arrays of texts. Anything else in
-//! them is passed over.
+//! MATLAB files of version 5 (`.mat` as `save` wrote it before 7.3): arrays of numbers and cell arrays of texts. Anything else in
+//! them is passed over. Arrays of numbers are written as well.
 //!
 //! A file is a header of 128 bytes and elements, each a tag (type and size) and data padded to 8 bytes. A variable is an element
 //! of the type matrix, whose own elements are flags, dimensions, name and content; it may stand in a compressed element.
@@ -30,20 +30,52 @@ const UTF16: u32 = 17;
 /// Classes of matrices.
 const CELL: u8 = 1;
 const CHAR: u8 = 4;
+const DOUBLES: u32 = 6;
 const NUMBERS: std::ops::RangeInclusive<u8> = 6..=15;
 const LONG: u8 = 14;
 const UNSIGNED_LONG: u8 = 15;
 /// The flag of complex numbers.
 const COMPLEX: u8 = 0x08;
 
-/// The numbers of the variable `name`, in the order of their columns.
-pub(crate) fn numbers(bytes: &[u8], name: &str) -> Result<Vec<f64>, String> {
+/// The numbers of the variable `name` in the file `bytes`, column by column.
+///
+/// Errors say what is wrong with the file; they begin with a verb or name the variable.
+pub fn numbers(bytes: &[u8], name: &str) -> Result<Vec<f64>, String> {
     variable(bytes, name, numbers_in)
 }
 
-/// The texts of the variable `name`, a cell array, in the order of its columns.
-pub(crate) fn texts(bytes: &[u8], name: &str) -> Result<Vec<String>, String> {
+/// The texts of the variable `name`, a cell array, in the file `bytes`, column by column.
+///
+/// Errors say what is wrong with the file; they begin with a verb or name the variable.
+pub fn texts(bytes: &[u8], name: &str) -> Result<Vec<String>, String> {
     variable(bytes, name, texts_in)
+}
+
+/// A file with these variables: the name, rows and columns, and the numbers of each, column by column. Least significant bytes
+/// first, not compressed, and without a date: equal variables make equal files.
+pub fn file(variables: &[(&str, [usize; 2], &[f64])]) -> Vec<u8> {
+    let mut file = format!("{:<124}", "MATLAB 5.0 MAT-file").into_bytes();
+    file.extend(b"\x00\x01IM");
+    for (name, dims, numbers) in variables {
+        assert_eq!(dims[0] * dims[1], numbers.len(), "`{name}` has the numbers that its dimensions say");
+        let words = |words: [u32; 2]| words.map(u32::to_le_bytes).concat();
+        let matrix = [
+            element(UINT32, &words([DOUBLES, 0])),
+            element(INT32, &words(dims.map(|it| it as u32))),
+            element(INT8, name.as_bytes()),
+            element(DOUBLE, &numbers.iter().flat_map(|it| it.to_le_bytes()).collect::<Vec<u8>>()),
+        ];
+        file.extend(element(MATRIX, &matrix.concat()));
+    }
+    file
+}
+
+/// An element, padded.
+fn element(kind: u32, data: &[u8]) -> Vec<u8> {
+    let mut bytes = [kind, data.len() as u32].map(u32::to_le_bytes).concat();
+    bytes.extend(data);
+    bytes.resize(bytes.len().next_multiple_of(8), 0);
+    bytes
 }
 
 /// What `read` makes of the variable `name`.
@@ -267,8 +299,20 @@ fn fixed<const N: usize, T>(data: &[u8], big: bool, read: impl Fn([u8; N]) -> T)
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
-    use crate::formats::tests::{expected, fixture};
+
+    /// A committed file of the readers of data sets.
+    fn fixture(file: &str) -> Vec<u8> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../stages/ingest/tests/fixtures");
+        evoq_artifacts::read_file(&folder.join(file)).unwrap()
+    }
+
+    /// What scipy found in it.
+    fn expected(file: &str) -> serde_json::Value {
+        serde_json::from_slice::<serde_json::Value>(&fixture("expected.json")).unwrap()[file].clone()
+    }
 
     const NAMES: &str = "AllImages_release";
     const MOS: &str = "AllMOS_release";
@@ -308,7 +352,7 @@ mod tests {
     }
 
     /// An element, padded; the bytes of every number in the order of the file.
-    fn element(kind: u32, data: &[u8], big: bool) -> Vec<u8> {
+    fn part(kind: u32, data: &[u8], big: bool) -> Vec<u8> {
         let word = |it: u32| if big { it.to_be_bytes() } else { it.to_le_bytes() };
         let mut bytes = [word(kind), word(data.len() as u32)].concat();
         bytes.extend(data);
@@ -317,19 +361,19 @@ mod tests {
     }
 
     /// A file with a row of numbers that are stored as `kind`.
-    fn file(class: u32, kind: u32, columns: u32, data: &[u8], big: bool) -> Vec<u8> {
+    fn stored(class: u32, kind: u32, columns: u32, data: &[u8], big: bool) -> Vec<u8> {
         let words = |words: &[u32]| -> Vec<u8> {
             words.iter().flat_map(|it| if big { it.to_be_bytes() } else { it.to_le_bytes() }).collect()
         };
         let parts = [
-            element(UINT32, &words(&[class, 0]), big),
-            element(INT32, &words(&[1, columns]), big),
-            element(INT8, b"x", big),
-            element(kind, data, big),
+            part(UINT32, &words(&[class, 0]), big),
+            part(INT32, &words(&[1, columns]), big),
+            part(INT8, b"x", big),
+            part(kind, data, big),
         ];
         let mut file = vec![b' '; 124];
         file.extend(if big { *b"\x01\0MI" } else { *b"\0\x01IM" });
-        file.extend(element(MATRIX, &parts.concat(), big));
+        file.extend(part(MATRIX, &parts.concat(), big));
         file
     }
 
@@ -338,25 +382,33 @@ mod tests {
         for big in [false, true] {
             let of = |it: f64| if big { it.to_be_bytes() } else { it.to_le_bytes() };
             let doubles = [of(1.5), of(-2.0)].concat();
-            assert_eq!(numbers(&file(6, DOUBLE, 2, &doubles, big), "x"), Ok(vec![1.5, -2.0]));
+            assert_eq!(numbers(&stored(6, DOUBLE, 2, &doubles, big), "x"), Ok(vec![1.5, -2.0]));
             let shorts = if big { [0x01, 0x02, 0xff, 0xfe] } else { [0x02, 0x01, 0xfe, 0xff] };
-            assert_eq!(numbers(&file(6, INT16, 2, &shorts, big), "x"), Ok(vec![258.0, -2.0]));
+            assert_eq!(numbers(&stored(6, INT16, 2, &shorts, big), "x"), Ok(vec![258.0, -2.0]));
         }
     }
 
     #[test]
     fn doubles_are_never_stored_as_integers_of_eight_bytes() {
         let data = 63.5_f64.to_le_bytes();
-        assert!(numbers(&file(6, UINT64, 1, &data, false), "x").unwrap_err().contains("type 13"));
-        assert_eq!(numbers(&file(15, UINT64, 1, &7_u64.to_le_bytes(), false), "x"), Ok(vec![7.0]));
+        assert!(numbers(&stored(6, UINT64, 1, &data, false), "x").unwrap_err().contains("type 13"));
+        assert_eq!(numbers(&stored(15, UINT64, 1, &7_u64.to_le_bytes(), false), "x"), Ok(vec![7.0]));
     }
 
     #[test]
     fn dimensions_and_data_must_agree() {
         let data = [1.0_f64, 2.0].map(f64::to_le_bytes).concat();
         for columns in [0, 1, 3, u32::MAX] {
-            assert!(numbers(&file(6, DOUBLE, columns, &data, false), "x").unwrap_err().contains("has 2 numbers"));
+            assert!(numbers(&stored(6, DOUBLE, columns, &data, false), "x").unwrap_err().contains("has 2 numbers"));
         }
-        assert!(numbers(&file(6, DOUBLE, 2, &data[..12], false), "x").unwrap_err().contains("12 bytes"));
+        assert!(numbers(&stored(6, DOUBLE, 2, &data[..12], false), "x").unwrap_err().contains("12 bytes"));
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let matrix = [1.5, -2.0, f64::MIN_POSITIVE, 4.0, 5.0, 6.0];
+        let written = file(&[("mean", [1, 2], &[0.1, 0.2]), ("covariance", [2, 3], &matrix)]);
+        assert_eq!(numbers(&written, "mean"), Ok(vec![0.1, 0.2]));
+        assert_eq!(numbers(&written, "covariance"), Ok(matrix.to_vec()));
     }
 }
