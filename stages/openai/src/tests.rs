@@ -1,19 +1,17 @@
 //! Questions to servers that fail in every way that real ones do.
 
-mod faulty;
-
 use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::time::Duration;
 
 use evoq_schemas::ImageId;
 use evoq_stage::BadInput;
+use evoq_test_support::faulty::{Act, Faulty, replies, reply};
 use serde_json::{Value, json};
 
 use crate::ask::ask_with;
 use crate::server::Takes;
 use crate::{Draws, Engine, Flags, Lost, Question, Sample, Sampling, Server};
-use faulty::{Act, Faulty, replies, reply};
 
 const SAMPLING: Sampling = Sampling { temperature: 1.0, top_p: 1.0, top_k: None, max_tokens: 8 };
 
@@ -236,7 +234,7 @@ fn what_a_server_does_not_take_is_found_out() {
         (
             |body| match body.get("top_k") {
                 Some(_) => Act::Answer(422, vec![], "{\"detail\": \"Unexpected fields\"}".to_owned()),
-                None => faulty::untold(&seeds(body).0.to_string()),
+                None => evoq_test_support::faulty::untold(&seeds(body).0.to_string()),
             },
             Takes { several: false, logprobs: false, more: false },
         ),

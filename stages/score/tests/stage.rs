@@ -1,8 +1,5 @@
 //! The binary `evoq-score`, run as the workflow and people run it.
 
-#[expect(dead_code, reason = "the client's own tests use the rest of it")]
-#[path = "../../openai/src/tests/faulty.rs"]
-mod faulty;
 #[path = "stage/handcrafted.rs"]
 mod handcrafted;
 #[path = "stage/server.rs"]

@@ -1,5 +1,8 @@
 //! The binary `evoq-vote`, run as the workflow and people run it.
 
+#[path = "stage/server.rs"]
+mod server;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Output};

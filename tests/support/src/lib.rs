@@ -2,6 +2,7 @@
 //!
 //! Everything here panics where something is not as a test takes it to be: it is for tests alone.
 
+pub mod faulty;
 mod folder;
 mod pictures;
 mod program;

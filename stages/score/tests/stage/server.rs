@@ -8,9 +8,9 @@ use std::process::{Child, Command, Output, Stdio};
 
 use evoq_artifacts::Artifact;
 use evoq_schemas::{Decoding, Image, Score};
+use evoq_test_support::faulty::{Act, Faulty, replies};
 use serde_json::Value;
 
-use super::faulty::{Act, Faulty, replies};
 use super::{picture, policy, score, table};
 
 /// Scores by the server at `url`, with a picture at a time.

@@ -9,7 +9,7 @@ use std::thread;
 use serde_json::{Value, json};
 
 /// What the server does with a request.
-pub(super) enum Act {
+pub enum Act {
     /// Answers with a status, headers and a text.
     Answer(u16, Vec<(&'static str, &'static str)>, String),
     /// Says nothing until the client goes.
@@ -29,15 +29,16 @@ struct Seen {
 }
 
 /// The server; it ends when it is dropped.
-pub(super) struct Faulty {
-    pub(super) url: String,
+pub struct Faulty {
+    /// Where it listens, with `/v1`.
+    pub url: String,
     address: SocketAddr,
     seen: Arc<Seen>,
 }
 
 impl Faulty {
     /// A server that does as `act` says, which is given how many requests there were before, and the request.
-    pub(super) fn new(act: impl Fn(usize, &Value) -> Act + Send + Sync + 'static) -> Self {
+    pub fn new(act: impl Fn(usize, &Value) -> Act + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (seen, act) = (Arc::new(Seen::default()), Arc::new(act));
@@ -56,12 +57,12 @@ impl Faulty {
     }
 
     /// The requests so far.
-    pub(super) fn asked(&self) -> Vec<Value> {
+    pub fn asked(&self) -> Vec<Value> {
         self.seen.bodies.lock().unwrap().clone()
     }
 
     /// The keys that came with them.
-    pub(super) fn keys(&self) -> Vec<String> {
+    pub fn keys(&self) -> Vec<String> {
         self.seen.keys.lock().unwrap().clone()
     }
 }
@@ -122,12 +123,12 @@ fn serve(stream: &TcpStream, seen: &Seen, act: &dyn Fn(usize, &Value) -> Act) ->
 }
 
 /// An answer with one reply.
-pub(super) fn reply(text: &str) -> Act {
+pub fn reply(text: &str) -> Act {
     replies([text.to_owned()])
 }
 
 /// An answer with replies, with log-probabilities.
-pub(super) fn replies(texts: impl IntoIterator<Item = String>) -> Act {
+pub fn replies(texts: impl IntoIterator<Item = String>) -> Act {
     let choice = |(index, text): (usize, String)| {
         json!({
             "index": index, "message": { "role": "assistant", "content": text }, "finish_reason": "stop",
@@ -139,7 +140,7 @@ pub(super) fn replies(texts: impl IntoIterator<Item = String>) -> Act {
 }
 
 /// An answer with one reply, without log-probabilities.
-pub(super) fn untold(text: &str) -> Act {
+pub fn untold(text: &str) -> Act {
     let choice = json!({ "index": 0, "message": { "role": "assistant", "content": text }, "finish_reason": "stop" });
     Act::Answer(200, vec![], json!({ "choices": [choice], "usage": { "completion_tokens": 3 } }).to_string())
 }

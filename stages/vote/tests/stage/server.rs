@@ -1,0 +1,96 @@
+//! `--engine openai`: against a small server that answers, and fails, as it is told.
+
+use std::collections::BTreeSet;
+use std::process::Output;
+
+use evoq_schemas::{Outcome, Vote};
+use evoq_test_support::faulty::{Act, Faulty, replies};
+use serde_json::Value;
+
+use super::{inputs, vote, votes};
+
+/// Six votes on each pair by the server at `url`.
+fn ask([images, pairs]: &[String; 2], out: &str, url: &str, more: &[&str]) -> Output {
+    let fixed = ["--images", images, "--pairs", pairs, "--out", out, "--samples", "6"];
+    let server = ["--engine", "openai", "--url", url, "--model", "m", "--concurrency", "1"];
+    vote(&[&fixed[..], &server, more].concat())
+}
+
+/// The pictures that a request shows, as they are sent.
+fn shown(body: &Value) -> Vec<&str> {
+    let parts = body["messages"][0]["content"].as_array().unwrap().iter();
+    parts.filter_map(|part| part.pointer("/image_url/url").and_then(Value::as_str)).collect()
+}
+
+/// Says that of the two pictures the one is better whose bytes sort first, as often as it is asked.
+fn smaller(body: &Value) -> Act {
+    let shown = shown(body);
+    let better = usize::from(shown.len() == 2 && shown[1] < shown[0]);
+    let count = body["n"].as_u64().unwrap_or(1);
+    let seed = body["seed"].as_u64().unwrap_or(0);
+    replies((0..count).map(|i| format!("<think>{}</think>\\boxed{{{better}}}", seed + i)))
+}
+
+/// What a vote says, and in which words.
+fn said(rows: &[Vote]) -> Vec<(u16, Option<Outcome>, Option<&str>)> {
+    rows.iter().map(|row| (row.vote, row.outcome, row.reply.as_deref())).collect()
+}
+
+#[test]
+fn a_servers_votes_are_turned_back_and_no_two_share_a_seed() {
+    let folder = tempfile::tempdir().unwrap();
+    let inputs = inputs(folder.path());
+    let out = |name: &str| folder.path().join(name).display().to_string();
+    let server = Faulty::new(|_, body| smaller(body));
+    for order in ["balanced", "per-vote"] {
+        let rows = votes(&out(order), &ask(&inputs, &out(order), &server.url, &["--order", order]));
+        assert_eq!(rows.len(), 12);
+        for pair in rows.chunks(6) {
+            assert!(pair[0].outcome != Some(Outcome::Invalid));
+            // Whatever is shown first, it is the same picture that is better.
+            assert!(pair.iter().all(|row| row.outcome == pair[0].outcome), "{order}: {:?}", said(pair));
+        }
+        let replies: BTreeSet<&str> = rows.iter().filter_map(|row| row.reply.as_deref()).collect();
+        assert_eq!(replies.len(), 12, "each vote was drawn for itself: {replies:?}");
+        assert!(rows.iter().all(|row| row.policy == "openai:m" && row.min_pixels.is_none()));
+    }
+
+    // What is not asked for changes nothing of what is.
+    let stopped = votes(&out("stopped"), &ask(&inputs, &out("stopped"), &server.url, &["--early-stop", "lossless"]));
+    let all = votes(&out("all"), &ask(&inputs, &out("all"), &server.url, &[]));
+    assert_eq!(stopped.len(), 8);
+    for (stopped, all) in stopped.chunks(4).zip(all.chunks(6)) {
+        assert_eq!(said(stopped), said(&all[..4]));
+    }
+}
+
+#[test]
+fn a_vote_that_the_server_fails_at_is_invalid_with_a_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let inputs = inputs(folder.path());
+    let out = folder.path().join("votes").display().to_string();
+    let server = Faulty::new(|_, body| {
+        let shown = shown(body);
+        // It breaks at the pictures of the table in one order.
+        if shown.len() == 2 && shown[0] < shown[1] {
+            Act::Answer(200, vec![("retry-after", "0")], "{\"choices\": [{\"mess".to_owned())
+        } else {
+            smaller(body)
+        }
+    });
+    let more = ["--order", "balanced", "--tries", "2"];
+    let rows = votes(&out, &ask(&inputs, &out, &server.url, &more));
+    for pair in rows.chunks(6) {
+        let lost: Vec<&Vote> = pair.iter().filter(|row| row.outcome == Some(Outcome::Invalid)).collect();
+        assert_eq!(lost.len(), 3, "{:?}", said(pair));
+        for row in lost {
+            assert_eq!((row.invalid_reason.as_deref(), row.reply.as_deref()), (Some("broken_reply"), None));
+        }
+    }
+
+    let elsewhere = folder.path().join("elsewhere").display().to_string();
+    let refused =
+        ask(&inputs, &elsewhere, &server.url, &["--order", "balanced", "--tries", "2", "--min-valid-rate", "0.6"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("broken_reply"));
+}
