@@ -16,7 +16,20 @@ pub fn answer_bytes(reply: &str) -> Option<Range<usize>> {
 
 /// The positions in `ids` of the tokens that carry the reply's answer, as the parsers find it. `None` where there is none.
 pub fn answer_tokens(tokenizer: &Tokenizer, ids: &[u32]) -> Result<Option<Range<usize>>> {
-    let Some(bytes) = answer_bytes(&tokenizer.decode(ids)?) else { return Ok(None) };
+    let text = tokenizer.decode(ids)?;
+    let Some(bytes) = answer_bytes(&text) else { return Ok(None) };
+    if !text.contains('\u{FFFD}') {
+        // Whole characters throughout: a token's bytes stand where those before it end.
+        let ends = ids.iter().scan(0, |end, id| {
+            *end += tokenizer.bytes(*id);
+            Some(*end)
+        });
+        let ends: Vec<usize> = ends.collect();
+        if ends.last() == Some(&text.len()) {
+            let start = ends.partition_point(|end| *end <= bytes.start);
+            return Ok(Some(start..ends.partition_point(|end| *end < bytes.end) + 1));
+        }
+    }
     let start = first_prefix(tokenizer, ids, |length| length > bytes.start)?;
     let end = first_prefix(tokenizer, ids, |length| length >= bytes.end)?;
     Ok(Some(start - 1..end))

@@ -155,6 +155,15 @@ impl Tokenizer {
         self.inner.decode(ids, true).map_err(failed(|| "decoding".to_owned()))
     }
 
+    /// How many bytes of text a token is; 0 for special tokens, which are no text.
+    pub fn bytes(&self, id: u32) -> usize {
+        if let Some(added) = self.inner.get_added_vocabulary().get_added_tokens_decoder().get(&id) {
+            return if added.special { 0 } else { added.content.len() };
+        }
+        // A character of a byte-level token stands for a byte.
+        self.inner.id_to_token(id).map_or(0, |token| token.chars().count())
+    }
+
     /// The id of a token, by its exact text.
     pub fn id(&self, token: &str) -> Option<u32> {
         self.inner.token_to_id(token)

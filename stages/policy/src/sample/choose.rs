@@ -110,12 +110,10 @@ fn keep_likely(logits: &mut [f32], sampling: &Sampling) {
 pub(crate) fn add_noise(logits: &mut [f32], temperature: f32, key: [u8; 32], step: usize) {
     let mut stream = ChaCha8Rng::from_seed(key);
     stream.set_stream(step as u64);
-    let mut bytes = vec![0_u8; 4 * logits.len()];
-    stream.fill_bytes(&mut bytes);
-    let (words, _) = bytes.as_chunks::<4>();
+    let words: Vec<u32> = logits.iter().map(|_| stream.next_u32()).collect();
     widest(|| {
         for (logit, word) in logits.iter_mut().zip(words) {
-            *logit = *logit / temperature + gumbel(u32::from_le_bytes(*word));
+            *logit = *logit / temperature + gumbel(word);
         }
     });
 }
