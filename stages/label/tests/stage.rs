@@ -1,14 +1,14 @@
 //! The binary `evoq-label`, run as the workflow and people run it.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use evoq_artifacts::{Artifact, Draft, Header, Location};
+use evoq_artifacts::Artifact;
 use evoq_schemas::{
     Control, Decoding, Finish, Image, ImageId, Label, LabelFigure, LabelMethod, LabelReport, Outcome, PairId,
-    Presented, Score, ScoreMethod, Table, Target, Vote,
+    Presented, Score, ScoreMethod, Target, Vote,
 };
+use evoq_test_support::table;
 
 fn label(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_evoq-label")).args(arguments).output().unwrap()
@@ -66,25 +66,6 @@ fn exact(pair: usize, ab: [f64; 2], ba: [f64; 2]) -> Vec<Vote> {
         ..vote
     };
     votes(pair, [2, 0, 0]).into_iter().zip([ab, ba]).map(row).collect()
-}
-
-fn table<T: Table>(folder: &Path, name: &str, rows: &[T]) -> String {
-    let header = Header {
-        stage: "test".to_owned(),
-        stage_version: 1,
-        fingerprint: name.to_owned(),
-        parameters: serde_json::Map::new(),
-        inputs: BTreeMap::new(),
-    };
-    let uri = folder.join(name).display().to_string();
-    let mut draft = Draft::new(&Location::open(&uri).unwrap(), header);
-    let mut writer = draft.table::<T>();
-    for row in rows {
-        writer.push(row.clone()).unwrap();
-    }
-    draft.add(T::NAME, writer.finish().unwrap());
-    draft.commit().unwrap();
-    uri
 }
 
 #[test]

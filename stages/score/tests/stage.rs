@@ -5,14 +5,12 @@ mod handcrafted;
 #[path = "stage/server.rs"]
 mod server;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use evoq_artifacts::{Artifact, Draft, Header, Location};
-use evoq_pictures::encode_png;
-use evoq_schemas::{Decoding, Image, ImageId, Picture, Score, Table};
-use image::{Rgb, RgbImage};
+use evoq_artifacts::Artifact;
+use evoq_schemas::{Decoding, Image, ImageId, Score};
+use evoq_test_support::{stored, table, texture};
 
 /// A policy of random weights: its replies are noise, and so nearly all invalid.
 fn policy() -> String {
@@ -24,47 +22,13 @@ fn score(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_evoq-score")).args(arguments).output().unwrap()
 }
 
-fn table<T: Table>(folder: &Path, name: &str, rows: &[T]) -> String {
-    let header = Header {
-        stage: "test".to_owned(),
-        stage_version: 1,
-        fingerprint: name.to_owned(),
-        parameters: serde_json::Map::new(),
-        inputs: BTreeMap::new(),
-    };
-    let uri = folder.join(name).display().to_string();
-    let mut draft = Draft::new(&Location::open(&uri).unwrap(), header);
-    let mut writer = draft.table::<T>();
-    for row in rows {
-        writer.push(row.clone()).unwrap();
-    }
-    draft.add(T::NAME, writer.finish().unwrap());
-    draft.commit().unwrap();
-    uri
-}
-
 fn picture(seed: u32, reference: Option<&str>) -> Image {
-    let pixels = RgbImage::from_fn(56, 56, |x, y| {
-        let level = |by: u32| ((x * by + y * (by + 3) + x * y + seed * 17) % 256) as u8;
-        Rgb([level(3), level(5), level(11)])
-    });
     Image {
-        image_id: format!("set/{seed}.png").into(),
-        dataset: "set".to_owned(),
-        name: format!("{seed}.png"),
-        image: Some(Picture { bytes: Some(encode_png(&pixels)), path: None }),
-        width: 56,
-        height: 56,
-        format: "png".to_owned(),
-        digest: String::new(),
-        split: None,
-        grey: false,
         reference_id: reference.map(ImageId::from),
         distortion: reference.map(|_| "pixelate".to_owned()),
         severity: reference.map(|_| 3),
         distortion_seed: reference.map(|_| 1),
-        short_side: None,
-        crop: None,
+        ..stored(&format!("{seed}.png"), &texture(56, 56, seed))
     }
 }
 

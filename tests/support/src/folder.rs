@@ -35,27 +35,28 @@ impl Folder {
 
     /// Commits the table of `rows` under `name`, and gives its URI.
     pub fn table<T: Table>(&self, name: &str, rows: &[T]) -> String {
-        table(&self.at(name), rows)
+        table(self.path(), name, rows)
     }
 }
 
-/// Commits the table of `rows` at `uri`, and gives the URI again.
-pub fn table<T: Table>(uri: &str, rows: &[T]) -> String {
+/// Commits the table of `rows` under `name` in `folder`, and gives its URI.
+pub fn table<T: Table>(folder: &Path, name: &str, rows: &[T]) -> String {
+    let uri = folder.join(name).display().to_string();
     let header = Header {
         stage: "test".to_owned(),
         stage_version: 1,
-        fingerprint: uri.rsplit('/').next().unwrap_or_default().to_owned(),
+        fingerprint: name.to_owned(),
         parameters: serde_json::Map::new(),
         inputs: BTreeMap::new(),
     };
-    let mut draft = Draft::new(&Location::open(uri).expect("a test's place can be opened"), header);
+    let mut draft = Draft::new(&Location::open(&uri).expect("a test's place can be opened"), header);
     let mut writer = draft.table::<T>();
     for row in rows {
         writer.push(row.clone()).expect("a test's rows keep to their table");
     }
     draft.add(T::NAME, writer.finish().expect("a test's place can be written to"));
     draft.commit().expect("nothing else is at a test's place");
-    uri.to_owned()
+    uri
 }
 
 /// The rows of the table that was committed at `uri`.

@@ -1,7 +1,10 @@
 //! Scores that no policy gives: measures, and files of other tools.
 
+use std::collections::BTreeMap;
+
 use evoq_artifacts::write_file;
 use evoq_schemas::ScoreMethod;
+use image::{Rgb, RgbImage};
 
 use super::*;
 
@@ -12,14 +15,7 @@ fn noise(name: &str, side: u32, swing: u32) -> Image {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         Rgb([(100 + (state >> 16) % swing) as u8; 3])
     });
-    Image {
-        image_id: format!("set/{name}").into(),
-        name: name.to_owned(),
-        image: Some(Picture { bytes: Some(encode_png(&pixels)), path: None }),
-        width: side,
-        height: side,
-        ..picture(0, None)
-    }
+    stored(name, &pixels)
 }
 
 /// Two folders: one of sharp pictures, and one with a table of pictures to score.
