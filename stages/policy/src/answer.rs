@@ -14,10 +14,10 @@ pub fn answer_bytes(reply: &str) -> Option<Range<usize>> {
     (!range.is_empty() && (place == Place::Box || is_number())).then_some(range)
 }
 
-/// The positions in `ids` of the tokens that carry the reply's answer, as the parsers find it. `None` where there is none.
-pub fn answer_tokens(tokenizer: &Tokenizer, ids: &[u32]) -> Result<Option<Range<usize>>> {
-    let text = tokenizer.decode(ids)?;
-    let Some(bytes) = answer_bytes(&text) else { return Ok(None) };
+/// The positions in `ids`, the tokens of `text`, that carry the reply's answer, as the parsers find it. `None` where there is
+/// none.
+pub fn answer_tokens(tokenizer: &Tokenizer, ids: &[u32], text: &str) -> Result<Option<Range<usize>>> {
+    let Some(bytes) = answer_bytes(text) else { return Ok(None) };
     if !text.contains('\u{FFFD}') {
         // Whole characters throughout: a token's bytes stand where those before it end.
         let ends = ids.iter().scan(0, |end, id| {
@@ -91,7 +91,7 @@ mod tests {
             ("1", "1"),
         ] {
             let ids = tokenizer.encode(reply).unwrap();
-            let range = answer_tokens(&tokenizer, &ids).unwrap();
+            let range = answer_tokens(&tokenizer, &ids, &tokenizer.decode(&ids).unwrap()).unwrap();
             let text = range.map_or("\u{0}".to_owned(), |range| tokenizer.decode(&ids[range]).unwrap());
             assert_eq!(text.trim(), said, "{reply}");
         }
@@ -102,7 +102,7 @@ mod tests {
         fn halving_finds_what_a_walk_over_all_prefixes_finds(before in "[a-zé模𝄞 ]{0,12}", answer in 100..=500_u32) {
             let tokenizer = tokenizer();
             let ids = tokenizer.encode(&format!("{before}\\boxed{{{answer}}} {before}")).unwrap();
-            let found = answer_tokens(&tokenizer, &ids).unwrap().unwrap();
+            let found = answer_tokens(&tokenizer, &ids, &tokenizer.decode(&ids).unwrap()).unwrap().unwrap();
             let walked: Vec<usize> = (0..ids.len())
                 .filter(|at| !tokenizer.decode(&ids[*at..=*at]).unwrap().trim_matches(|c: char| !c.is_ascii_digit()).is_empty())
                 .collect();

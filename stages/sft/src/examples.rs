@@ -58,7 +58,8 @@ impl Step {
         let all: f32 = self.examples.iter().map(|it| it.weight).sum();
         let weights = |example: &Example| {
             let mut weights = vec![1.0; example.reply.len()];
-            if let Some(range) = answer_tokens(&policy.tokenizer, &example.reply)? {
+            let text = policy.tokenizer.decode(&example.reply)?;
+            if let Some(range) = answer_tokens(&policy.tokenizer, &example.reply, &text)? {
                 weights[range].fill(answer_weight);
             }
             let scale = example.weight / all / weights.iter().sum::<f32>();

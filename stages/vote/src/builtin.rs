@@ -1,10 +1,11 @@
 //! Replies of the built-in policy: the features of a unit's pictures, samples, and exact first-token probabilities.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use evoq_pictures::Pictures;
 use evoq_policy::sample::{Asked, Completion, Draw, Request, Sampling};
-use evoq_policy::{Answerer, Features, Gallery, PictureKey, Prompt, Question, answer_tokens, parse_comparison};
+use evoq_policy::{Answerer, Features, Gallery, Grid, PictureKey, Prompt, Question, answer_tokens, parse_comparison};
 use evoq_schemas::draws::key;
 use evoq_schemas::{Finish, ImageId, Pair, Presented};
 use evoq_stage::bad_input;
@@ -88,13 +89,19 @@ impl Builtin<'_> {
 
     /// The prompt of each of `asks` with its pictures' features, in the order shown.
     fn shown<'a>(&self, looked: &'a Looked, asks: &[Ask]) -> anyhow::Result<Vec<(Prompt, [&'a Features; 2])>> {
+        // Pictures of equal sizes have one prompt, and a set's pictures often have.
+        let mut prompts: HashMap<[Grid; 2], Prompt> = HashMap::new();
         let shown = asks.iter().map(|ask| {
             let ids = match ask.presented {
                 Presented::Ab => [&ask.pair.image_a, &ask.pair.image_b],
                 Presented::Ba => [&ask.pair.image_b, &ask.pair.image_a],
             };
             let features = ids.map(|id| &looked[id]);
-            let prompt = self.policy.prompt(&self.question, &features.map(|it| it.grid))?;
+            let grids = features.map(|it| it.grid);
+            let prompt = match prompts.entry(grids) {
+                Entry::Occupied(known) => known.get().clone(),
+                Entry::Vacant(new) => new.insert(self.policy.prompt(&self.question, &grids)?).clone(),
+            };
             Ok((prompt, features))
         });
         shown.collect()
@@ -107,7 +114,7 @@ impl Builtin<'_> {
 
     fn reply(&self, completion: Completion) -> anyhow::Result<Reply> {
         let answer = match parse_comparison(&completion.text) {
-            Ok(_) => answer_tokens(self.policy.tokenizer(), &completion.ids)?,
+            Ok(_) => answer_tokens(self.policy.tokenizer(), &completion.ids, &completion.text)?,
             Err(_) => None,
         };
         Ok(Reply {
