@@ -14,6 +14,9 @@ use openjpeg_sys as opj;
 ///
 /// As Pillow has it coded: one layer and one tile, reversible 5/3 wavelets in six resolutions (a picture with a side
 /// under 32 pixels would need fewer), and no colour transform.
+///
+/// # Panics
+/// Where memory runs out: the library can fail for nothing else here, and any allocation of ours would end the program too.
 pub(crate) fn coded(picture: &RgbImage, decibels: f32) -> RgbImage {
     let code = encoded(picture, decibels).expect("a picture in memory can be coded");
     decoded(code, picture.width(), picture.height()).expect("what was coded just now can be decoded")

@@ -13,7 +13,7 @@ use crate::processor::Processor;
 use crate::prompt::{Question, Reasoning, Task};
 use crate::template::{SYSTEM_LINE, Template};
 use crate::tokenizer::{END_OF_TEXT, IMAGE_PAD, TURN_END, Tokenizer, VIDEO_PAD, VISION_END, VISION_PAD, VISION_START};
-use crate::weights::Weights;
+use crate::weights::{self, Weights};
 
 /// Standard deviation of the embeddings.
 const EMBEDDING_STD: f64 = 0.05;
@@ -108,7 +108,7 @@ pub fn init(
     device: &Device,
 ) -> Result<(Config, Weights, Tokenizer, Template, Processor)> {
     let config = config(shape, &tokenizer)?;
-    let tensors = Weights::expected(&config).into_iter().map(|(name, dims)| {
+    let tensors = weights::expected(&config).into_iter().map(|(name, dims)| {
         let values = values(&config, &name, &dims, seed);
         Ok((name, Tensor::from_vec(values, dims, device)?))
     });

@@ -6,6 +6,7 @@
 //! by rounding only, and a token where two sampling keys are that close ([`Completion::leads`] says where).
 
 mod choose;
+pub(crate) mod said;
 mod stream;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -15,7 +16,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-pub(crate) use choose::{add_noise, probabilities};
+pub(crate) use choose::{Choice, add_noise, probabilities};
 
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -154,7 +155,7 @@ pub struct Completion {
 }
 
 /// Lanes that are decoded at a time, at most: products of more rows are no faster a row.
-const LANES: usize = 128;
+pub(crate) const LANES: usize = 128;
 
 /// Streams of a small model, at most, and the lanes that each gets at least.
 const STREAMS: (usize, usize) = (16, 32);

@@ -2,6 +2,7 @@
 //! as f32 variables under the release's names, written back as files of a bounded size.
 
 mod mapped;
+mod names;
 mod shards;
 
 use std::collections::{BTreeMap, HashMap};
@@ -14,15 +15,14 @@ use crate::checkpoint::weight_files;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use mapped::{MappedFile, Stored};
+pub use names::expected;
+use names::{HEAD, release_name};
 
 /// All tensors of a model by release name (`visual.…`, `model.…`, `lm_head.weight`), in f32. They are variables, so
 /// that the same object is trained; whoever only reads takes aliases without a graph (`as_detached_tensor`).
 pub struct Weights {
     tensors: BTreeMap<String, Var>,
 }
-
-/// The head, absent where it is tied to the embedding matrix.
-const HEAD: &str = "lm_head.weight";
 
 /// Most bytes of a weight file, as `transformers` writes them.
 const MAX_SHARD: usize = 5_000_000_000;
@@ -42,7 +42,7 @@ impl Weights {
         Ok(Self { tensors: stored.tensors.par_iter().map(read).collect::<Result<_>>()? })
     }
 
-    /// Weights from tensors that were made in memory, one for each of [`Weights::expected`].
+    /// Weights from tensors that were made in memory, one for each of [`expected`].
     ///
     /// # Errors
     /// The device is out of memory.
@@ -94,14 +94,6 @@ impl Weights {
         let tensors: Vec<(&str, &Tensor)> = self.iter().map(|(name, var)| (name, var.as_tensor())).collect();
         shards::write(folder, &tensors, most)
     }
-
-    /// Release name and shape of every tensor of a model, in the model's order; no head where it is tied.
-    pub fn expected(config: &Config) -> Vec<(String, Vec<usize>)> {
-        let mut all = Vec::new();
-        vision_tensors(config, &mut all);
-        text_tensors(config, &mut all);
-        all
-    }
 }
 
 /// The weight files of a folder, of which each tensor was found, once and in its shape; nothing was read.
@@ -114,7 +106,7 @@ pub(crate) struct Checkpoint {
 impl Checkpoint {
     /// Opens the files and compares what their headers name with what the configuration calls for.
     pub fn open(folder: &Path, config: &Config) -> Result<Self> {
-        let expected: HashMap<String, Vec<usize>> = Weights::expected(config).into_iter().collect();
+        let expected: HashMap<String, Vec<usize>> = names::expected(config).into_iter().collect();
         let files = weight_files(folder)?;
         let files = files.iter().map(|path| MappedFile::open(path)).collect::<Result<Vec<_>>>()?;
         shards::check_index(folder, &files)?;
@@ -133,7 +125,7 @@ impl Checkpoint {
                 }
             }
         }
-        let missing: Vec<String> = Weights::expected(config)
+        let missing: Vec<String> = names::expected(config)
             .into_iter()
             .map(|(name, _)| name)
             .filter(|name| !tensors.contains_key(name))
@@ -158,69 +150,6 @@ impl Checkpoint {
     }
 }
 
-/// Name and shape of a linear layer: `[out, in]` and, where it has one, its bias.
-fn linear(all: &mut Vec<(String, Vec<usize>)>, name: &str, output: usize, input: usize, bias: bool) {
-    all.push((format!("{name}.weight"), vec![output, input]));
-    if bias {
-        all.push((format!("{name}.bias"), vec![output]));
-    }
-}
-
-fn vision_tensors(config: &Config, all: &mut Vec<(String, Vec<usize>)>) {
-    let v = &config.vision;
-    let (hidden, inner) = (v.hidden_size, v.intermediate_size);
-    let patch = vec![hidden, v.in_chans, v.temporal_patch_size, v.patch_size, v.patch_size];
-    all.push(("visual.patch_embed.proj.weight".to_owned(), patch));
-    for block in 0..v.depth {
-        let name = |part: &str| format!("visual.blocks.{block}.{part}");
-        all.push((name("norm1.weight"), vec![hidden]));
-        all.push((name("norm2.weight"), vec![hidden]));
-        linear(all, &name("attn.qkv"), 3 * hidden, hidden, true);
-        linear(all, &name("attn.proj"), hidden, hidden, true);
-        linear(all, &name("mlp.gate_proj"), inner, hidden, true);
-        linear(all, &name("mlp.up_proj"), inner, hidden, true);
-        linear(all, &name("mlp.down_proj"), hidden, inner, true);
-    }
-    let merged = hidden * v.spatial_merge_size * v.spatial_merge_size;
-    all.push(("visual.merger.ln_q.weight".to_owned(), vec![hidden]));
-    linear(all, "visual.merger.mlp.0", merged, merged, true);
-    linear(all, "visual.merger.mlp.2", v.out_hidden_size, merged, true);
-}
-
-fn text_tensors(config: &Config, all: &mut Vec<(String, Vec<usize>)>) {
-    let t = &config.text;
-    let (hidden, inner, kv) = (t.hidden_size, t.intermediate_size, t.num_key_value_heads * t.head_dim());
-    all.push(("model.embed_tokens.weight".to_owned(), vec![t.vocab_size, hidden]));
-    for layer in 0..t.num_hidden_layers {
-        let name = |part: &str| format!("model.layers.{layer}.{part}");
-        all.push((name("input_layernorm.weight"), vec![hidden]));
-        all.push((name("post_attention_layernorm.weight"), vec![hidden]));
-        linear(all, &name("self_attn.q_proj"), hidden, hidden, true);
-        linear(all, &name("self_attn.k_proj"), kv, hidden, true);
-        linear(all, &name("self_attn.v_proj"), kv, hidden, true);
-        linear(all, &name("self_attn.o_proj"), hidden, hidden, false);
-        linear(all, &name("mlp.gate_proj"), inner, hidden, false);
-        linear(all, &name("mlp.up_proj"), inner, hidden, false);
-        linear(all, &name("mlp.down_proj"), hidden, inner, false);
-    }
-    all.push(("model.norm.weight".to_owned(), vec![hidden]));
-    if !config.tie_word_embeddings {
-        all.push((HEAD.to_owned(), vec![t.vocab_size, hidden]));
-    }
-}
-
-/// The release's name of a tensor. Trainers also write the names that the modules have in memory, and transformers
-/// 5.5.3 writes a mix, so each name is mapped by itself.
-fn release_name(name: &str) -> String {
-    if let Some(rest) = name.strip_prefix("model.language_model.") {
-        format!("model.{rest}")
-    } else if name.starts_with("model.visual.") {
-        name["model.".len()..].to_owned()
-    } else {
-        name.to_owned()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -229,7 +158,7 @@ mod tests {
     use serde_json::{Value, json};
 
     /// A model of a few hundred numbers.
-    fn config(tied: bool) -> Config {
+    pub(super) fn config(tied: bool) -> Config {
         let folder = tempfile::tempdir().unwrap();
         let value = json!({
             "model_type": "qwen2_5_vl", "hidden_size": 8, "intermediate_size": 6, "num_hidden_layers": 1,
@@ -249,7 +178,7 @@ mod tests {
             let values: Vec<f32> = numbers(shape.iter().product(), 7 * index);
             (name, Tensor::from_vec(values, shape, &Device::Cpu).unwrap())
         };
-        Weights::expected(config).into_iter().enumerate().map(make).collect()
+        expected(config).into_iter().enumerate().map(make).collect()
     }
 
     fn write(path: &Path, tensors: &[(String, Tensor)]) {
@@ -278,50 +207,6 @@ mod tests {
 
     fn message(result: Result<Weights>) -> String {
         result.err().expect("the folder is refused").to_string()
-    }
-
-    #[test]
-    fn the_releases_have_as_many_tensors_and_numbers_as_published() {
-        let mut config = config(false);
-        config.text = crate::config::TextConfig {
-            hidden_size: 3584,
-            intermediate_size: 18944,
-            num_hidden_layers: 28,
-            num_attention_heads: 28,
-            num_key_value_heads: 4,
-            vocab_size: 152_064,
-            max_position_embeddings: 128_000,
-            rms_norm_eps: 1e-6,
-            rope_theta: 1e6,
-            mrope_section: [16, 24, 24],
-        };
-        config.vision = crate::config::VisionConfig {
-            depth: 32,
-            hidden_size: 1280,
-            intermediate_size: 3420,
-            num_heads: 16,
-            out_hidden_size: 3584,
-            patch_size: 14,
-            spatial_merge_size: 2,
-            temporal_patch_size: 2,
-            window_size: 112,
-            fullatt_block_indexes: vec![7, 15, 23, 31],
-            in_chans: 3,
-        };
-        let count = |config: &Config| {
-            let all = Weights::expected(config);
-            (all.len(), all.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum::<usize>())
-        };
-        assert_eq!(count(&config), (729, 8_292_166_656));
-        config.tie_word_embeddings = true;
-        config.text.hidden_size = 2048;
-        config.text.intermediate_size = 11008;
-        config.text.num_hidden_layers = 36;
-        config.text.num_attention_heads = 16;
-        config.text.num_key_value_heads = 2;
-        config.text.vocab_size = 151_936;
-        config.vision.out_hidden_size = 2048;
-        assert_eq!(count(&config), (824, 3_754_622_976));
     }
 
     #[test]

@@ -9,20 +9,10 @@ use candle_core::{D, DType, Device, Tensor};
 use super::layers::mask;
 use super::noise::sampling_keys;
 use crate::error::{Error, Result};
-use crate::sample::{Draw, Sampling};
+use crate::sample::{Choice, Draw, Sampling};
 
 /// Halvings of an interval of logits: what is left is finer than `f32`'s own steps at its ends.
 const HALVINGS: usize = 40;
-
-/// A drawn token.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Choice {
-    pub id: u32,
-    /// Under the model's own distribution.
-    pub logprob: f32,
-    /// By how much its key leads the next one.
-    pub lead: f32,
-}
 
 /// A lane that draws: how, which step of its own it is at, and the ids that the repetition penalty is for.
 pub(super) struct Drawing<'a> {

@@ -5,15 +5,13 @@ use std::collections::VecDeque;
 use candle_core::Tensor;
 
 use super::DevicePolicy;
-use super::choose::{Choice, Chooser, Drawing};
+use super::choose::{Chooser, Drawing};
 use super::decode::{LaneCache, PAGE};
 use super::layers::Rotary;
 use super::text::PromptCache;
-use crate::error::{Error, Result};
-use crate::sample::{Asked, Completion, Draw, Finish, Request, Sampling};
-
-/// Lanes that are decoded at a time, at most.
-const LANES: usize = 128;
+use crate::error::Result;
+use crate::sample::said::{Said, no_room};
+use crate::sample::{Asked, Completion, Draw, LANES, Request, Sampling};
 
 /// Requests on their way to completions.
 pub(super) struct Stream<'a> {
@@ -39,19 +37,7 @@ struct Open {
     cache: PromptCache,
     /// After the prompt, `[1, V]`.
     logits: Tensor,
-    lanes: Vec<Lane>,
-}
-
-/// A completion in the making.
-struct Lane {
-    index: usize,
-    draw: Draw,
-    ids: Vec<u32>,
-    logprobs: Vec<f32>,
-    leads: Vec<f32>,
-    /// The ids that the repetition penalty is for, in rising order.
-    seen: Vec<u32>,
-    finish: Option<Finish>,
+    lanes: Vec<Said>,
 }
 
 impl<'a> Stream<'a> {
@@ -109,7 +95,8 @@ impl<'a> Stream<'a> {
             let needed = a_lane + if known { 0 } else { self.bytes_of(request) };
             if lanes == LANES || used + needed > self.sampling.cache_bytes {
                 if lanes == 0 {
-                    return Err(self.no_room(request, used + needed));
+                    let prompt = self.requests[request].asked.prompt.ids.len();
+                    return Err(no_room(prompt, self.sampling, used + needed, self.sampling.cache_bytes));
                 }
                 break;
             }
@@ -120,27 +107,17 @@ impl<'a> Stream<'a> {
                 self.open.push(Open { request, cache, logits, lanes: Vec::new() });
             }
             let of_request = &self.requests[request];
-            let lane = Lane::new(index, of_request.draws[index], self.sampling.seen(of_request.asked.prompt));
+            let lane = Said::new(index, of_request.draws[index], self.sampling.seen(of_request.asked.prompt));
             self.open.last_mut().expect("its prompt was read").lanes.push(lane);
         }
         self.cache.enter(&self.policy.text, lanes - self.cache.lengths.len())?;
         self.first_tokens()
     }
 
-    fn no_room(&self, request: usize, bytes: usize) -> Error {
-        let (prompt, new) = (self.requests[request].asked.prompt.ids.len(), self.sampling.max_tokens);
-        Error::Batch {
-            problem: format!(
-                "keys and values of a prompt of {prompt} tokens and of {new} new ones take {bytes} bytes, {} are allowed; allow more, or use smaller pictures or fewer new tokens",
-                self.sampling.cache_bytes
-            ),
-        }
-    }
-
     /// Draws the first token of lanes that have none.
     fn first_tokens(&mut self) -> Result<()> {
         for open in &mut self.open {
-            let lanes: Vec<&mut Lane> = open.lanes.iter_mut().filter(|lane| lane.ids.is_empty()).collect();
+            let lanes: Vec<&mut Said> = open.lanes.iter_mut().filter(|lane| lane.ids.is_empty()).collect();
             if !lanes.is_empty() {
                 let logits = open.logits.repeat((lanes.len(), 1))?;
                 take_all(lanes, &logits, &self.chooser, self.sampling, &self.policy.config.eos)?;
@@ -171,7 +148,7 @@ impl<'a> Stream<'a> {
             let done = &mut self.done[open.request];
             for lane in open.lanes.extract_if(.., |lane| lane.finish.is_some()) {
                 let index = lane.index;
-                done[index] = Some(lane.complete(self.policy)?);
+                done[index] = Some(lane.complete(&self.policy.tokenizer)?);
             }
         }
         let next = self.waiting.front().map(|(request, _)| *request);
@@ -190,44 +167,12 @@ impl DevicePolicy {
 }
 
 /// Draws a token for each lane from its row of logits.
-fn take_all(lanes: Vec<&mut Lane>, logits: &Tensor, chooser: &Chooser, sampling: &Sampling, eos: &[u32]) -> Result<()> {
-    let drawing = |lane: &&mut Lane| (lane.draw, lane.ids.len());
+fn take_all(lanes: Vec<&mut Said>, logits: &Tensor, chooser: &Chooser, sampling: &Sampling, eos: &[u32]) -> Result<()> {
+    let drawing = |lane: &&mut Said| (lane.draw, lane.ids.len());
     let draws: Vec<(Draw, usize)> = lanes.iter().map(drawing).collect();
     let drawings: Vec<Drawing> =
         lanes.iter().zip(draws).map(|(lane, (draw, step))| Drawing { draw, step, seen: &lane.seen }).collect();
     let choices = chooser.choose(logits, &drawings)?;
     lanes.into_iter().zip(choices).for_each(|(lane, choice)| lane.take(choice, sampling, eos));
     Ok(())
-}
-
-impl Lane {
-    fn new(index: usize, draw: Draw, seen: Vec<u32>) -> Self {
-        Self { index, draw, ids: Vec::new(), logprobs: Vec::new(), leads: Vec::new(), seen, finish: None }
-    }
-
-    fn take(&mut self, Choice { id, logprob, lead }: Choice, sampling: &Sampling, eos: &[u32]) {
-        self.ids.push(id);
-        self.logprobs.push(logprob);
-        self.leads.push(lead);
-        if sampling.repetition_penalty != 1.0
-            && let Err(at) = self.seen.binary_search(&id)
-        {
-            self.seen.insert(at, id);
-        }
-        if eos.contains(&id) || sampling.stop.contains(&id) {
-            self.finish = Some(Finish::Stop);
-        } else if self.ids.len() == sampling.max_tokens {
-            self.finish = Some(Finish::Length);
-        }
-    }
-
-    fn complete(self, policy: &DevicePolicy) -> Result<Completion> {
-        Ok(Completion {
-            text: policy.tokenizer.decode(&self.ids)?,
-            ids: self.ids,
-            logprobs: self.logprobs,
-            leads: self.leads,
-            finish: self.finish.unwrap_or(Finish::Length),
-        })
-    }
 }

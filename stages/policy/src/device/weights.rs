@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Tensor};
 use super::layers::{Linear, Norm};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::weights::{Checkpoint, Weights};
+use crate::weights::{Checkpoint, expected};
 
 /// Tensors by release name, on one device and in one number format. The layers take them out, so that nothing is kept
 /// twice.
@@ -66,6 +66,6 @@ pub fn random(config: &Config, device: &Device, dtype: DType) -> Result<Tensors>
         };
         Ok((name, tensor))
     };
-    let named = Weights::expected(config).into_iter().map(draw).collect::<Result<_>>()?;
+    let named = expected(config).into_iter().map(draw).collect::<Result<_>>()?;
     Ok(Tensors { named, device: device.clone(), dtype })
 }

@@ -3,10 +3,11 @@
 use candle_core::Tensor;
 use rayon::prelude::*;
 
-use super::choose::{Choice, choose};
-use super::{Completion, Draw, Finish, LANES, Request, Sampling};
+use super::choose::choose;
+use super::said::{Said, no_room};
+use super::{Completion, LANES, Request, Sampling};
 use crate::decode::{Decoding, LaneCache, PromptCache};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ops::Floats;
 use crate::ops::linear::Kernel;
 use crate::ops::logits::ban;
@@ -41,16 +42,10 @@ struct Open {
     lanes: Vec<Lane>,
 }
 
-/// A completion in the making.
+/// A lane: what it has said, and its keys and values.
 struct Lane {
-    index: usize,
-    draw: Draw,
+    said: Said,
     cache: LaneCache,
-    ids: Vec<u32>,
-    logprobs: Vec<f32>,
-    leads: Vec<f32>,
-    seen: Vec<u32>,
-    finish: Option<Finish>,
 }
 
 impl<'a> Stream<'a> {
@@ -104,21 +99,14 @@ impl<'a> Stream<'a> {
             }
         }
         if let (0, Some(request)) = (lanes, self.requests.get(self.next.0)) {
-            return Err(Error::Batch {
-                problem: format!(
-                    "keys and values of a prompt of {} tokens and of {} new ones take {} bytes, {} are allowed; allow more, or use smaller pictures or fewer new tokens",
-                    request.asked.prompt.ids.len(),
-                    self.sampling.max_tokens,
-                    used + a_lane + a_prompt(self.next.0),
-                    self.room
-                ),
-            });
+            let bytes = used + a_lane + a_prompt(self.next.0);
+            return Err(no_room(request.asked.prompt.ids.len(), self.sampling, bytes, self.room));
         }
         self.read(&prompts)?;
         for (request, index) in entering {
             let draw = self.requests[request].draws[index];
             let open = self.open.iter_mut().find(|open| open.request == request).expect("its prompt was read");
-            open.lanes.push(Lane::new(index, draw, open.seen.clone()));
+            open.lanes.push(Lane { said: Said::new(index, draw, open.seen.clone()), cache: LaneCache::default() });
         }
         self.first_tokens()
     }
@@ -141,7 +129,7 @@ impl<'a> Stream<'a> {
             .open
             .iter_mut()
             .flat_map(|open| open.lanes.iter_mut().map(|lane| (lane, open.logits.as_slice())))
-            .filter(|(lane, _)| lane.ids.is_empty())
+            .filter(|(lane, _)| lane.said.ids.is_empty())
             .collect();
         take_all(lanes, policy, sampling)
     }
@@ -154,7 +142,7 @@ impl<'a> Stream<'a> {
             .open
             .iter()
             .flat_map(|open| &open.lanes)
-            .map(|lane| *lane.ids.last().expect("a lane's first token is drawn when it enters"))
+            .map(|lane| *lane.said.ids.last().expect("a lane's first token is drawn when it enters"))
             .collect();
         let mut decoding: Vec<Decoding> = self
             .open
@@ -180,9 +168,9 @@ impl<'a> Stream<'a> {
         let next = self.next.0;
         for open in &mut self.open {
             let done = &mut self.done[open.request];
-            for lane in open.lanes.extract_if(.., |lane| lane.finish.is_some()) {
-                let index = lane.index;
-                done[index] = Some(lane.complete(self.policy)?);
+            for lane in open.lanes.extract_if(.., |lane| lane.said.finish.is_some()) {
+                let index = lane.said.index;
+                done[index] = Some(lane.said.complete(&self.policy.tokenizer)?);
             }
         }
         self.open.retain(|open| !open.lanes.is_empty() || open.request == next);
@@ -206,45 +194,11 @@ fn take_all(lanes: Vec<(&mut Lane, &[f32])>, policy: &Policy, sampling: &Samplin
 }
 
 impl Lane {
-    fn new(index: usize, draw: Draw, seen: Vec<u32>) -> Self {
-        Self {
-            index,
-            draw,
-            cache: LaneCache::default(),
-            ids: Vec::new(),
-            logprobs: Vec::new(),
-            leads: Vec::new(),
-            seen,
-            finish: None,
-        }
-    }
-
     /// Draws the next token.
     fn take(&mut self, logits: &[f32], sampling: &Sampling, eos: &[u32]) -> Result<()> {
-        let Choice { id, logprob, lead } = choose(logits, &self.seen, sampling, self.draw, self.ids.len())?;
-        self.ids.push(id);
-        self.logprobs.push(logprob);
-        self.leads.push(lead);
-        if sampling.repetition_penalty != 1.0
-            && let Err(at) = self.seen.binary_search(&id)
-        {
-            self.seen.insert(at, id);
-        }
-        if eos.contains(&id) || sampling.stop.contains(&id) {
-            self.finish = Some(Finish::Stop);
-        } else if self.ids.len() == sampling.max_tokens {
-            self.finish = Some(Finish::Length);
-        }
+        let said = &mut self.said;
+        let choice = choose(logits, &said.seen, sampling, said.draw, said.ids.len())?;
+        said.take(choice, sampling, eos);
         Ok(())
-    }
-
-    fn complete(self, policy: &Policy) -> Result<Completion> {
-        Ok(Completion {
-            text: policy.tokenizer.decode(&self.ids)?,
-            ids: self.ids,
-            logprobs: self.logprobs,
-            leads: self.leads,
-            finish: self.finish.unwrap_or(Finish::Length),
-        })
     }
 }
