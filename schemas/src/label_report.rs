@@ -32,12 +32,16 @@ enumeration! {
         Cycles = "cycles",
         /// How far the label prefers the variant of lower severity: the mean of p*, taken from that variant's side.
         FollowsSeverity = "follows_severity",
+        /// Mean probability that K votes with a pair's exact probabilities end in a tie.
+        ExpectedTies = "expected_ties",
+        /// Mean probability that K votes with a pair's exact probabilities prefer the other picture than these probabilities do.
+        ExpectedFlips = "expected_flips",
     }
 }
 
 table! {
     /// A figure about the votes and labels as voted, before any control. It may know severities, and is no input of training.
-    LabelReport = "label_report", version 1 {
+    LabelReport = "label_report", version 2 {
         /// What the figure is.
         figure: LabelFigure,
         /// Of what: `all`, a reason, `type NAME` (pairs with a variant of that type), `gap N` (severities N apart).

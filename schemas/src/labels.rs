@@ -27,7 +27,7 @@ enumeration! {
 
 table! {
     /// The pseudo-label of a pair.
-    Label = "labels", version 2 {
+    Label = "labels", version 3 {
         /// The pair.
         pair_id: PairId,
         /// Its first picture as text.
@@ -50,6 +50,12 @@ table! {
         first_rate: Option<f64>,
         /// The exact probability, 0..1, that a valid answer is for `image_a`, both orders alike; null where it is not known.
         probability_a: Option<f64>,
+        /// The probability, 0..1, that the majority of K votes with these exact probabilities prefers `image_a`, K and the order of the pictures being those that the label was made for; null where they are not known.
+        chance_a: Option<f64>,
+        /// The same for a tie. What the three leave of 1 is the probability of a pair without quorum.
+        chance_tie: Option<f64>,
+        /// The same for `image_b`.
+        chance_b: Option<f64>,
         /// Where the label comes from.
         method: LabelMethod,
         /// The control applied.
@@ -65,6 +71,18 @@ impl Label {
         }
         self.agreement.map_or(Ok(()), |it| within("agreement", it, 0.5, 1.0))?;
         self.first_rate.map_or(Ok(()), |it| within("first_rate", it, 0.0, 1.0))?;
-        self.probability_a.map_or(Ok(()), |it| within("probability_a", it, 0.0, 1.0))
+        self.probability_a.map_or(Ok(()), |it| within("probability_a", it, 0.0, 1.0))?;
+        match [self.chance_a, self.chance_tie, self.chance_b] {
+            [None, None, None] => Ok(()),
+            [Some(a), Some(tie), Some(b)] => {
+                within("chance_a", a, 0.0, 1.0)?;
+                within("chance_tie", tie, 0.0, 1.0)?;
+                within("chance_b", b, 0.0, 1.0)?;
+                // Each is rounded by itself.
+                within("chance_a + chance_tie + chance_b", a + tie + b, 0.0, 1.0 + 1e-6)
+            }
+            _ => Err("columns `chance_a`, `chance_tie` and `chance_b` are set together; expected all three or none"
+                .to_owned()),
+        }
     }
 }

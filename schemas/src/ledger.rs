@@ -1,6 +1,6 @@
 //! The ledger: what differs from run to run, outside the artifacts.
 
-use crate::table::table;
+use crate::table::{finite, table};
 
 table! {
     /// One run of a workflow.
@@ -27,13 +27,16 @@ impl RunRow {
 
 table! {
     /// One workflow step of a run.
-    RunStepRow = "run_steps", version 1 {
+    RunStepRow = "run_steps", version 2 {
         /// The run.
         run: String,
         /// The step's name in the workflow.
         workflow_step: String,
         /// The round, 0 for the start; null for a step outside the rounds.
         round: Option<u32>,
+        /// In a workflow with a matrix, the combination: `arm=shuffled seed=2`, with the axes on which the step depends, in the
+        /// order of the file; null where it depends on none.
+        variant: Option<String>,
         /// The stage.
         stage: String,
         /// The artifact's fingerprint.
@@ -55,5 +58,34 @@ impl RunStepRow {
     #[expect(clippy::unnecessary_wraps, clippy::unused_self, reason = "every table has this check")]
     fn checked(&self) -> Result<(), String> {
         Ok(())
+    }
+}
+
+table! {
+    /// One phase of one optimizer step, as the stage told it while it trained: below `ledger/timings/`.
+    Timing = "timings", version 1 {
+        /// The fingerprint of the step of the workflow.
+        fingerprint: String,
+        /// The stage.
+        stage: String,
+        /// When the process began that did it, milliseconds since 1970 (UTC): what a restart did again stands twice.
+        started_ms: u64,
+        /// The optimizer step, from 0.
+        update_index: u32,
+        /// The phase: `sampling`, `reference`, `gradients`, `step`, `votes`, `checkpoint`.
+        phase: String,
+        /// How long it took, in seconds.
+        seconds: f64,
+        /// The tokens that it worked on; null where it did not count them.
+        tokens: Option<u64>,
+        /// The most memory that the process had had by then, in bytes; told with the last phase of a step and with a
+        /// checkpoint, else null.
+        peak_bytes: Option<u64>,
+    }
+}
+
+impl Timing {
+    fn checked(&self) -> Result<(), String> {
+        finite("seconds", self.seconds)
     }
 }

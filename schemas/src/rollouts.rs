@@ -93,9 +93,9 @@ table! {
         score: Option<f64>,
         /// Why it is invalid; null for a valid one.
         invalid_reason: Option<String>,
-        /// The comparisons its reward is made of; empty for an invalid one, and where the picture was left out of the update.
+        /// The comparisons its reward is made of; empty for an invalid one, where the picture was left out of the update, and where rewards are absolute.
         partners: Vec<Partner>,
-        /// `r_k`, Eq. 3, 0..1; 0 where there are no comparisons.
+        /// `r_k`: Eq. 3, 0..1, or whether the score is close to the picture's pseudo-score, 0 or 1; 0 for an invalid completion. Then the format's part, where it has a weight. 0 where the picture was left out.
         reward: f64,
         /// `a_k`, Eq. 4; 0 where the picture was left out.
         advantage: f64,

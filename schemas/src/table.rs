@@ -200,6 +200,7 @@ pub fn tables() -> Vec<TableInfo> {
         info::<crate::Demonstration>(),
         info::<crate::Rollout>(),
         info::<crate::Update>(),
+        info::<crate::Reward>(),
         info::<crate::Score>(),
         info::<crate::Prediction>(),
         info::<crate::Correlation>(),

@@ -38,7 +38,7 @@ enumeration! {
 }
 
 table! {
-    /// One reply to the comparison prompt; with exact voting, what the prompt is answered with in one order.
+    /// One reply to the comparison prompt; with exact voting, what the prompt is answered with in one order. A pair's rows stand together, in the order of k; pairs stand in the order in which they were asked about, which keeps those of the same pictures together and is not that of `pairs`.
     Vote = "votes", version 2 {
         /// The pair.
         pair_id: PairId,
@@ -48,7 +48,7 @@ table! {
         image_b: ImageId,
         /// k, from 0: which of the pair's votes this is.
         vote: u16,
-        /// K: how many votes the pair was to get. Where rows of a pair are fewer, the others were not cast, as they could not have changed which picture has more; null for exact probabilities.
+        /// K: how many votes the pair was to get. Where rows of a pair are fewer, the others were not cast, as they could not have changed its label; null for exact probabilities.
         samples: Option<u16>,
         /// Which picture was shown first.
         presented: Presented,

@@ -44,8 +44,12 @@ def tables(place):
     for manifest in sorted(place.rglob("manifest.json")):
         for name, table in sorted(json.loads(manifest.read_text())["tables"].items()):
             yield name, [str(manifest.parent / part["name"]) for part in table["parts"]], table["rows"]
+    timings = sorted(place.glob("ledger/timings/*.parquet"))
+    if timings:
+        yield "timings", [str(file) for file in timings], None
     for file in sorted(place.glob("ledger/*/*.parquet")):
-        yield file.stem, [str(file)], None
+        if file not in timings:
+            yield file.stem, [str(file)], None
 
 
 def check_metadata(name, files):

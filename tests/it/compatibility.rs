@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::programs::{ends_with, printed, program, repository, run};
 
 /// The tables that the workflow fills, and the ledger's.
-const TABLES: [&str; 16] = [
+const TABLES: [&str; 17] = [
     "correlations",
     "demonstrations",
     "differences",
@@ -26,6 +26,7 @@ const TABLES: [&str; 16] = [
     "run_steps",
     "runs",
     "scores",
+    "timings",
     "updates",
     "votes",
 ];

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
+pub use evoq_test_support::servers::python;
+
 /// Every program's name, sorted.
 pub const PROGRAMS: [&str; 11] = [
     "evoq",
@@ -109,19 +111,4 @@ pub fn parts(root: &Path) -> BTreeMap<String, String> {
         (name, digest)
     })
     .collect()
-}
-
-/// The Python for the tests that need one: `EVOQ_TEST_PYTHON`, or `python3`, where it has `module`. `None` is said loudly.
-pub fn python(module: &str) -> Option<PathBuf> {
-    let python = std::env::var_os("EVOQ_TEST_PYTHON").map_or_else(|| PathBuf::from("python3"), PathBuf::from);
-    let has = Command::new(&python).args(["-c", &format!("import {module}")]).output();
-    if has.is_ok_and(|it| it.status.success()) {
-        return Some(python);
-    }
-    eprintln!(
-        "SKIPPED: {} cannot `import {module}`: pip install -r tests/requirements.txt, and name the Python that has it by \
-         EVOQ_TEST_PYTHON",
-        python.display()
-    );
-    None
 }

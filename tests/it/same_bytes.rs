@@ -2,12 +2,12 @@
 #![expect(clippy::disallowed_methods, reason = "tests look at files as a user would")]
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 
-use crate::programs::{ends_with, parts, printed, python, run, said};
+use evoq_test_support::servers::{Kind, Server};
+
+use crate::programs::{ends_with, parts, printed, run, said};
 
 #[test]
 fn threads_and_a_kill_change_nothing_and_a_seed_changes_all() {
@@ -61,79 +61,10 @@ fn killed_at(step: &str, command: &mut Command) {
     assert!(!child.wait().unwrap().success());
 }
 
-/// A real S3 server on this machine, ended when it is dropped.
-struct Server {
-    child: Child,
-    port: u16,
-}
-
-impl Server {
-    /// Starts one that keeps its objects in `folder`; `None`, said loudly, where Python has none.
-    fn start(folder: &Path) -> Option<Self> {
-        let python = python("ministack")?;
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut child = Command::new(python)
-            .args(["-m", "ministack"])
-            .env("GATEWAY_PORT", port.to_string())
-            .env("S3_PERSIST", "1")
-            .env("S3_DATA_DIR", folder)
-            .env("TMPDIR", folder)
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
-        let server = Self { child, port };
-        assert!(lines.any(|line| line.contains("Running on http")), "the S3 server ended at once");
-        // What else it says is read, so that it never waits for a reader.
-        std::thread::spawn(move || lines.for_each(drop));
-        Some(server)
-    }
-
-    /// Tells `command` where the server is.
-    fn known_to<'a>(&self, command: &'a mut Command) -> &'a mut Command {
-        command
-            .env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{}", self.port))
-            .env("AWS_ACCESS_KEY_ID", "test")
-            .env("AWS_SECRET_ACCESS_KEY", "test")
-            .env("AWS_REGION", "us-east-1")
-    }
-
-    /// The body of the answer to `method` on `path`, which is not signed: this server does not ask for it.
-    fn ask(&self, method: &str, path: &str) -> Vec<u8> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
-        let headers = "Host: 127.0.0.1\r\nContent-Length: 0\r\nConnection: close";
-        write!(stream, "{method} {path} HTTP/1.1\r\n{headers}\r\n\r\n").unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).unwrap();
-        let end = answer.windows(4).position(|it| it == b"\r\n\r\n").unwrap();
-        let head = String::from_utf8_lossy(&answer[..end]).to_lowercase();
-        assert!(head.starts_with("http/1.1 200") && !head.contains("chunked"), "{method} {path}: {head}");
-        answer.split_off(end + 4)
-    }
-
-    /// The names of the objects below `prefix` of `bucket`.
-    fn objects(&self, bucket: &str, prefix: &str) -> Vec<String> {
-        let list = self.ask("GET", &format!("/{bucket}?list-type=2&prefix={prefix}"));
-        let list = String::from_utf8(list).unwrap();
-        assert!(list.contains("<IsTruncated>false"), "{list}");
-        let keys = list.split("<Key>").skip(1).map(|it| it.split("</Key>").next().unwrap());
-        keys.map(|key| key.strip_prefix(prefix).unwrap().to_owned()).collect()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 #[test]
 fn a_bucket_holds_the_same_bytes_as_a_folder() {
     let folder = tempfile::tempdir().unwrap();
-    let Some(server) = Server::start(folder.path()) else { return };
-    server.ask("PUT", "/evoq");
+    let Some(server) = Server::start(Kind::MiniStack, folder.path()) else { return };
     let local = folder.path().join("local");
     let printed_locally = printed(&ends_with(&mut run("small.yaml", local.to_str().unwrap(), &[]), 0));
 
@@ -144,7 +75,7 @@ fn a_bucket_holds_the_same_bytes_as_a_folder() {
     let again = ends_with(remote, 0);
     assert!(said(&again).contains(", 0 to make"), "{}", said(&again));
 
-    let mut objects = server.objects("evoq", "root/");
+    let mut objects = server.objects("root/");
     objects.retain(|name| !name.starts_with("ledger/"));
     let files: Vec<String> = parts(&local).into_keys().collect();
     assert_eq!(objects, files);

@@ -1,5 +1,6 @@
 //! A committed artifact, for reading.
 
+use bytes::Bytes;
 use evoq_schemas::Table;
 
 use crate::{Error, Location, Manifest, Part, Result, read};
@@ -20,13 +21,23 @@ impl Artifact {
 
     /// Opens the artifact at `location`.
     pub fn at(location: &Location) -> Result<Self> {
-        let place = location.join("manifest.json");
-        let bytes = match place.get() {
-            Err(Error::NotFound { .. }) => return Err(Error::NoArtifact { uri: location.uri().to_owned() }),
-            other => other?,
-        };
-        let corrupt = |what: String| Error::Corrupt { uri: place.uri().to_owned(), what };
-        let manifest = read::manifest(&bytes).map_err(corrupt)?;
+        match location.join("manifest.json").get() {
+            Err(Error::NotFound { .. }) => Err(Error::NoArtifact { uri: location.uri().to_owned() }),
+            bytes => Self::of(location, &bytes?),
+        }
+    }
+
+    /// The artifacts at `locations`, which are in one store, none where there is none. Many are looked for at the same time.
+    pub fn at_each(locations: &[Location]) -> Result<Vec<Option<Self>>> {
+        let places: Vec<Location> = locations.iter().map(|location| location.join("manifest.json")).collect();
+        let opened =
+            |(location, bytes): (&Location, Option<Bytes>)| bytes.map(|it| Self::of(location, &it)).transpose();
+        locations.iter().zip(Location::get_each(&places)?).map(opened).collect()
+    }
+
+    fn of(location: &Location, manifest: &[u8]) -> Result<Self> {
+        let corrupt = |what: String| Error::Corrupt { uri: location.join("manifest.json").uri().to_owned(), what };
+        let manifest = read::manifest(manifest).map_err(corrupt)?;
         Ok(Self { manifest, location: location.clone() })
     }
 
@@ -53,6 +64,13 @@ impl Artifact {
             found: self.manifest.tables.keys().cloned().collect::<Vec<_>>().join(", "),
         })?;
         Ok(table.parts.iter().map(|entry| Part::new(&self.location, entry.clone())).collect())
+    }
+
+    /// Removes the artifact: its manifest first, so that it is never seen half gone, then everything else below its prefix.
+    pub fn remove(self) -> Result<()> {
+        self.location.join("manifest.json").delete()?;
+        let rest: Vec<Location> = self.location.list()?.iter().map(|(name, _)| self.location.join(name)).collect();
+        Location::delete_all(&rest.iter().collect::<Vec<_>>())
     }
 
     /// The rows of the table `T`.

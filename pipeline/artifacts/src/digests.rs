@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -29,6 +30,28 @@ pub fn content_digest(path: &Path) -> Result<String> {
     // A file of its own is a folder whose only file has no name.
     let digests = file_digests(path, &[String::new()])?;
     Ok(digests.into_iter().map(|digest| digest.to_hex().to_string()).collect())
+}
+
+/// What tells this state of the program at `path` from others. None for a script, which may be made of other files too, and
+/// for a file written just now.
+pub fn program_state(path: &Path) -> Option<String> {
+    let kind = fs::metadata(path).ok()?;
+    let mut start = [0; 2];
+    open(path).ok()?.read_exact(&mut start).ok()?;
+    let [modified_ns, changed_ns] = times(&kind);
+    let is_settled = modified_ns.max(changed_ns) + UNSETTLED_NS < now_ns();
+    (is_settled && &start != b"#!").then(|| format!("{}-{modified_ns}-{changed_ns}", kind.len()))
+}
+
+/// The file of the cache that is for what is known of `path`, by `kind` of knowledge. It may be missing, and may be removed.
+pub fn cache_place(kind: &str, path: &Path) -> PathBuf {
+    let name = blake3::hash(path.as_os_str().as_encoded_bytes()).to_hex();
+    cache_folder().join(kind).join(format!("{}.json", &name[..32]))
+}
+
+fn times(kind: &fs::Metadata) -> [i128; 2] {
+    let ns = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
+    [ns(kind.mtime(), kind.mtime_nsec()), ns(kind.ctime(), kind.ctime_nsec())]
 }
 
 /// The digest of the files `names` of `folder`: names and bytes.
@@ -76,8 +99,7 @@ struct Seen {
 
 impl Known {
     fn of(folder: &Path) -> Self {
-        let name = blake3::hash(folder.as_os_str().as_encoded_bytes()).to_hex();
-        Self::at(folder, cache_folder().join("digests").join(format!("{}.json", &name[..32])))
+        Self::at(folder, cache_place("digests", folder))
     }
 
     /// What the cache file `place` knows of `folder`: nothing where it is missing or damaged.
@@ -114,8 +136,7 @@ impl Known {
         // Looked at before it is read: what is written meanwhile shows in the times.
         let kind = fs::metadata(&path).map_err(|source| error(&path, "looking", source))?;
         let bytes = kind.len();
-        let modified_ns = i128::from(kind.mtime()) * 1_000_000_000 + i128::from(kind.mtime_nsec());
-        let changed_ns = i128::from(kind.ctime()) * 1_000_000_000 + i128::from(kind.ctime_nsec());
+        let [modified_ns, changed_ns] = times(&kind);
         let same = |seen: &&Seen| (seen.bytes, seen.modified_ns, seen.changed_ns) == (bytes, modified_ns, changed_ns);
         let known = self.files.get(name).filter(same);
         if let Some(digest) = known.and_then(|seen| blake3::Hash::from_hex(&seen.digest).ok()) {
@@ -194,6 +215,20 @@ mod tests {
         let (_folder, source, cache) = place();
         digest(&source, &cache, 0);
         assert!(!cache.exists());
+    }
+
+    #[test]
+    fn a_program_is_known_again_until_it_is_written_and_a_script_never_is() {
+        let (_folder, source, _) = place();
+        let path = source.join("a.png");
+        assert_eq!(program_state(&path), None);
+        let old = SystemTime::now() - std::time::Duration::from_mins(1);
+        fs::File::options().append(true).open(&path).unwrap().set_modified(old).unwrap();
+        // The change of the time is itself a change of just now.
+        assert_eq!(program_state(&path), None);
+        let program = std::env::current_exe().unwrap();
+        assert_eq!(program_state(&program), program_state(&program));
+        assert_eq!(program_state(Path::new("/usr/bin/ldd")).filter(|_| Path::new("/usr/bin/ldd").exists()), None);
     }
 
     #[test]

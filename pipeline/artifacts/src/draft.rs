@@ -7,7 +7,7 @@ use bytes::Bytes;
 use evoq_schemas::Table;
 
 use crate::policy::{self, PutPolicy};
-use crate::{Artifact, Created, Error, Location, Manifest, Receipt, Result, TableParts, TableWriter};
+use crate::{Artifact, Created, Error, Location, Manifest, Mark, Receipt, Result, TableParts, TableWriter};
 
 /// What a step is, before it has written anything.
 #[derive(Debug, Clone)]
@@ -61,6 +61,12 @@ impl Draft {
     /// The stage and its version, as files record them.
     pub(crate) fn stage(&self) -> String {
         format!("{} {}", self.manifest.stage, self.manifest.stage_version)
+    }
+
+    /// Whose artifact it is, as records in scratch say it.
+    pub(crate) fn mark(&self) -> Mark {
+        let Manifest { stage, stage_version, fingerprint, .. } = &self.manifest;
+        Mark { stage: stage.clone(), stage_version: *stage_version, fingerprint: fingerprint.clone() }
     }
 
     /// A writer of the table `T`.

@@ -2,7 +2,8 @@
 #![expect(clippy::disallowed_methods, reason = "the one place that touches files, so that every error has its path")]
 
 use std::fs;
-use std::io;
+use std::io::{self, Read, Seek, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -23,6 +24,19 @@ pub fn read_file(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).map_err(|source| error(path, "reading", source))
 }
 
+/// Some of the bytes of a file: those that are there, where it ends before the range does.
+pub(crate) fn read_range(path: &Path, range: Range<u64>) -> Result<Vec<u8>> {
+    let read = || {
+        let mut file = fs::File::open(path)?;
+        let end = file.metadata()?.len().min(range.end);
+        let length = end.saturating_sub(file.seek(io::SeekFrom::Start(range.start))?);
+        let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
+        file.take(length).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    read().map_err(|source| error(path, "reading", source))
+}
+
 /// Writes a file, replacing what is there as a whole: whoever reads or maps the old one keeps it. The folders above it are
 /// made.
 pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
@@ -37,6 +51,15 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
         let _ = fs::remove_file(&new);
         error(path, "writing", source)
     })
+}
+
+/// Adds `bytes` at the end of a file, which is made if it is not there, with the folders above it.
+pub fn append_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    if let Some(folder) = path.parent() {
+        make_folder(folder)?;
+    }
+    let file = fs::OpenOptions::new().create(true).append(true).open(path);
+    file.and_then(|mut file| file.write_all(bytes)).map_err(|source| error(path, "writing", source))
 }
 
 /// Makes a folder and those above it.
@@ -140,7 +163,7 @@ pub(crate) fn remove_empty_folder(path: &Path) -> bool {
 
 /// Where copies of remote policies and known digests are kept: `EVOQ_CACHE`, else `~/.cache/evoq`, else the system's temporary
 /// folder.
-pub(crate) fn cache_folder() -> PathBuf {
+pub fn cache_folder() -> PathBuf {
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache/evoq"));
     std::env::var_os("EVOQ_CACHE").map(PathBuf::from).or_else(home).unwrap_or_else(|| std::env::temp_dir().join("evoq"))
 }
@@ -157,7 +180,17 @@ pub fn now_ms() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Read;
+
+    #[test]
+    fn a_range_has_the_bytes_that_are_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        write_file(&path, b"0123456789").unwrap();
+        for (range, expected) in [(2..5, "234"), (8..20, "89"), (10..12, ""), (20..22, "")] {
+            assert_eq!(read_range(&path, range).unwrap(), expected.as_bytes());
+        }
+        assert!(matches!(read_range(&folder.path().join("b"), 0..1), Err(Error::NotFound { .. })));
+    }
 
     #[test]
     fn a_file_that_is_replaced_stays_whole_for_those_who_read_it() {

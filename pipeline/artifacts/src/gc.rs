@@ -159,7 +159,13 @@ fn reason<'a>(
     if let Some(rest) = name.strip_prefix("scratch/") {
         let fingerprint = rest.split('/').next().unwrap_or_default();
         let is_done = committed.keys().any(|prefix| prefix.trim_end_matches('/').ends_with(&format!("/{fingerprint}")));
-        return is_done.then_some((Reason::OldScratch, None));
+        if is_done {
+            return Some((Reason::OldScratch, None));
+        }
+        // Whoever goes on with it writes there: what has rested for long was given up.
+        let (prefix, _) = step_prefix(name)?;
+        let is_old = newest.get(prefix).is_some_and(|&time| time <= before_ms);
+        return is_old.then_some((Reason::NeverCommitted, Some(prefix)));
     }
     if let Some((named, rest)) = owner(name, committed) {
         let is_named = named.as_ref().is_none_or(|named| named.contains(rest));
@@ -286,6 +292,18 @@ mod tests {
         let scratch = format!("scratch/{}/optimizer.safetensors", &prefix["pair/".len()..]);
         put(&root, &[&scratch]);
         assert_eq!(found(&root, DAY), [(scratch, Reason::OldScratch)]);
+    }
+
+    #[test]
+    fn scratch_of_a_step_that_was_given_up_is_left_over_when_nothing_was_written_there_for_long() {
+        let (_folder, root, _) = root();
+        let [old, new] =
+            ["checkpoints/00000025.json", "live.json"].map(|name| format!("scratch/{}/{name}", "cd".repeat(32)));
+        put(&root, &[&old, &new]);
+        assert_eq!(found(&root, DAY), []);
+        let left = [old, new].map(|name| (name, Reason::NeverCommitted));
+        assert_eq!(found(&root, Duration::ZERO), left);
+        assert_eq!(remove(&root, &leftovers(&root, Duration::ZERO).unwrap()).unwrap(), 2);
     }
 
     #[test]

@@ -13,8 +13,9 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
 use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 
+use crate::files::read_file;
 use crate::s3::PIECE;
-use crate::{Error, Result, fault, s3};
+use crate::{Error, Result, fault, files, s3};
 
 /// What came of a create-only put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +39,8 @@ pub struct Entry {
     pub modified_ms: u64,
 }
 
+/// Requests that wait for their answers at the same time, where many small objects are read.
+const AT_ONCE: usize = 64;
 /// How often an operation is tried whose outcome is lost, the store's own repetitions of a request aside.
 const TRIES: u32 = 4;
 /// The pause before the second try; it doubles from try to try.
@@ -126,17 +129,56 @@ impl Location {
 
     /// The object's bytes.
     pub fn get(&self) -> Result<Bytes> {
+        if let Some(path) = &self.local {
+            // Without a way through the runtime's threads: a workflow reads many small files.
+            return read_file(path).map(Bytes::from);
+        }
         self.run("reading", || async { self.store.get(&self.key).await?.bytes().await })
     }
 
     /// Some of the object's bytes.
     pub fn get_range(&self, range: Range<u64>) -> Result<Bytes> {
+        // A picture is soon read: to hand it to the storage's threads and back would take longer.
+        if let Some(path) = &self.local {
+            return Ok(files::read_range(path, range)?.into());
+        }
         self.run("reading", || self.store.get_range(&self.key, range.clone()))
     }
 
     /// Several parts of the object's bytes, in the order of `ranges`: neighbours in one request, others at the same time.
     pub fn get_ranges(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         self.run("reading", || self.store.get_ranges(&self.key, ranges))
+    }
+
+    /// The bytes of each object in `places`, which are in one store; none where there is no object.
+    pub(crate) fn get_each(places: &[Self]) -> Result<Vec<Option<Bytes>>> {
+        if places.iter().all(|place| place.local.is_some()) {
+            let found = |place: &Self| match place.get() {
+                Err(Error::NotFound { .. }) => Ok(None),
+                bytes => bytes.map(Some),
+            };
+            return places.iter().map(found).collect();
+        }
+        let get = |place: &Self| {
+            let place = place.clone();
+            async move {
+                match steadily(|| async { place.store.get(&place.key).await?.bytes().await }).await {
+                    Ok(bytes) => Ok(Some(bytes)),
+                    Err(StoreError::NotFound { .. }) => Ok(None),
+                    Err(error) => Err(place.fault("reading", &error)),
+                }
+            }
+        };
+        block_on(futures::stream::iter(places.iter().map(get)).buffered(AT_ONCE).try_collect())
+    }
+
+    /// The names of the folders right below this prefix, sorted. What lies deeper is not looked at.
+    pub fn folders(&self) -> Result<Vec<String>> {
+        let found = self.run("listing", || self.store.list_with_delimiter(Some(&self.key)))?;
+        let mut names: Vec<String> =
+            found.common_prefixes.iter().filter_map(|prefix| Some(prefix.filename()?.to_owned())).collect();
+        names.sort();
+        Ok(names)
     }
 
     /// Whether there is an object here.
@@ -151,6 +193,11 @@ impl Location {
     /// What tells this state of the object from others; it changes when the object is written again.
     pub(crate) fn tag(&self) -> Result<Option<String>> {
         Ok(self.run("looking", || self.store.head(&self.key))?.e_tag)
+    }
+
+    /// The object's size in bytes.
+    pub(crate) fn size(&self) -> Result<u64> {
+        Ok(self.run("looking", || self.store.head(&self.key))?.size)
     }
 
     /// Puts the object, replacing what is there.
@@ -370,6 +417,17 @@ mod tests {
         root.join("a/b c.bin").put(Bytes::from_static(b"12")).unwrap();
         assert_eq!(root.list().unwrap(), [("a/b c.bin".to_owned(), 2)]);
         assert!(folder.path().join("été 1/a/b c.bin").exists());
+    }
+
+    #[test]
+    fn the_folders_below_a_place_are_named_without_what_lies_in_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Location::open(folder.path().to_str().unwrap()).unwrap();
+        for name in ["b/x/y", "a b/x", "file"] {
+            root.join(name).put(Bytes::from_static(b"12")).unwrap();
+        }
+        assert_eq!(root.folders().unwrap(), ["a b", "b"]);
+        assert_eq!(root.join("missing").folders().unwrap(), Vec::<String>::new());
     }
 
     #[test]

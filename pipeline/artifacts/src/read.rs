@@ -56,7 +56,8 @@ pub(crate) fn tables(tables: &BTreeMap<String, TableParts>) -> Result<(), String
     Ok(())
 }
 
-fn file(file: &FileEntry) -> Result<(), String> {
+/// What is wrong with a file that a manifest or a checkpoint names, if something is.
+pub(crate) fn file(file: &FileEntry) -> Result<(), String> {
     if !is_below(&file.name) {
         return Err(format!("its policy has a file {:?}; expected a name below {FOLDER}/", file.name));
     }

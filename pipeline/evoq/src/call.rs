@@ -1,6 +1,7 @@
 //! A stage's step checked against what the stage says of itself, and the flags that its parameters become.
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use evoq_schemas::draws;
 use evoq_stage::{Description, ParameterDescription};
@@ -10,7 +11,7 @@ use crate::error::Error;
 use crate::expand::{From, Instance};
 use crate::problem::{Problem, suggestion};
 use crate::read::Reader;
-use crate::stages::Stages;
+use crate::stages::{Known, Stages};
 use crate::tree::{Key, Node, Origin, Value};
 
 /// What relative paths are relative to.
@@ -41,8 +42,8 @@ pub fn step_seed(seed: u64, instance: &Instance) -> u64 {
     draws::seed(seed, "step", &[&instance.step.name.text, &round])
 }
 
-/// What `uses` names, described; problems otherwise.
-pub fn described(stage: &Key, stages: &Stages, reader: &mut Reader) -> Result<Option<Description>, Error> {
+/// What `uses` names, described; a problem where there is no such program.
+pub fn described(stage: &Key, stages: &Stages, reader: &mut Reader) -> Result<Option<Rc<Known>>, Error> {
     if stages.find(&stage.text).is_none() {
         let names = stages.names();
         let near = suggestion(&stage.text, names.iter().map(String::as_str));
@@ -53,7 +54,7 @@ pub fn described(stage: &Key, stages: &Stages, reader: &mut Reader) -> Result<Op
         );
         return Ok(None);
     }
-    stages.describe(&stage.text, &[]).map(Some)
+    stages.describe(&stage.text).map(Some)
 }
 
 /// Checks the inputs of a stage's step. `writes` says what each instance writes: its tables, `policy` among them.
@@ -85,7 +86,7 @@ pub fn check_inputs(
         }
     }
     for known in description.inputs.iter().filter(|known| known.required) {
-        if !step.inputs.iter().any(|input| input.name.text == known.name && !input.references.is_empty()) {
+        if !step.inputs.iter().any(|input| input.name.text == known.name) {
             let message = format!("{what}: the input `{}` is missing", known.name);
             reader
                 .problems

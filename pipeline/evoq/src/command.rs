@@ -5,18 +5,26 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
-use evoq_artifacts::{Error as Fault, Location, read_file};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use evoq_artifacts::{Error as Fault, Location};
+use serde_json::json;
 
+use crate::diff::DiffArgs;
 use crate::error::{Error, Result};
-use crate::plan::{Plan, reasons};
-use crate::print::{Format, columns, say};
+use crate::graph::GraphArgs;
+use crate::plan::{Plan, PlannedStep, Work};
+use crate::print::{columns, say};
 use crate::problem::suggestion;
+use crate::report::ReportArgs;
 use crate::run::{How, run};
-use crate::sql::Database;
+use crate::select::Selection;
+use crate::show::ShowArgs;
+use crate::sql::{Database, Format, SqlArgs};
 use crate::stages::Stages;
+use crate::status::{LogArgs, StatusArgs};
+use crate::why::reasons;
 use crate::workflow::Workflow;
-use crate::{child, gc, verify};
+use crate::{child, diff, gc, graph, report, schema, show, sql, status, verify};
 
 /// Turns unlabelled pictures and a vision-language model into a better judge of picture quality
 #[derive(Debug, Parser)]
@@ -39,21 +47,71 @@ fingerprint: change one number, run again, and only what depends on it is made.
 
 Exit codes: 0 done, 1 failure, 2 bad input, 130 stopped by Ctrl-C.";
 
+/// The commands that are no stages.
+const COMMANDS: [&str; 12] =
+    ["plan", "run", "status", "log", "show", "diff", "graph", "report", "sql", "verify", "gc", "schema"];
+
 #[derive(Debug, Subcommand)]
 enum Order {
     /// Show what a run would do: each step, whether it is found or will run, and why
-    Plan(PlanArgs),
+    Plan(ShowPlanArgs),
     /// Run a workflow; steps whose results are in the store are found, not run
     Run(RunArgs),
     /// Query the tables of a run: votes, labels, rollouts, updates, scores, correlations, images, pairs
     Sql(SqlArgs),
+    /// Show how far a run has come
+    Status(StatusArgs),
+    /// Show how the steps of a run ended, or what a step said
+    Log(LogArgs),
+    /// Show what a step's artifact holds, what it was made from, and what reads it
+    Show(ShowArgs),
+    /// Show which steps of two runs differ, and why
+    Diff(DiffArgs),
+    /// Draw the steps of a run and what they read
+    Graph(GraphArgs),
+    /// Write a run as one page of HTML: correlations, training, votes, pairs and pictures, steps and lineage
+    Report(ReportArgs),
     /// Read every file that a manifest names, and tell which are missing or not what was written
     Verify(VerifyArgs),
     /// Remove what killed runs left behind: no manifest names it. Look at it with --dry-run first
     Gc(GcArgs),
+    /// Print the JSON Schema of the workflow file, from which an editor checks and completes it
+    Schema(SchemaArgs),
     /// Run a stage: `evoq vote …` is `evoq-vote …`
     #[command(external_subcommand)]
     Stage(Vec<OsString>),
+}
+
+#[derive(Debug, Args)]
+struct ShowPlanArgs {
+    #[command(flatten)]
+    plan: PlanArgs,
+    /// The form of the plan
+    #[arg(long, value_enum, default_value = "table")]
+    format: PlanFormat,
+}
+
+/// A form in which a plan is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum PlanFormat {
+    /// A line for each step
+    Table,
+    /// A JSON list of the steps: what each needs and is made from
+    Json,
+}
+
+#[derive(Debug, Args)]
+struct SchemaArgs {
+    /// Of what
+    #[arg(value_enum)]
+    of: SchemaOf,
+}
+
+/// What there is a JSON Schema of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum SchemaOf {
+    /// The workflow file, with the stages that are found and their parameters
+    Workflow,
 }
 
 #[derive(Debug, Args)]
@@ -66,37 +124,30 @@ struct PlanArgs {
     /// Set a parameter of the workflow, or its seed; a relative path counts from the current folder
     #[arg(long = "set", value_name = "NAME=VALUE")]
     sets: Vec<String>,
+    /// Run these steps alone: names, `votes` or `votes@2` for one round, with commas between
+    #[arg(long, value_name = "STEP", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Run these steps and what depends on them
+    #[arg(long, value_name = "STEP", value_delimiter = ',')]
+    from: Vec<String>,
+    /// Make these steps again though they are in the store, and what depends on them
+    #[arg(long, value_name = "STEP", value_delimiter = ',')]
+    force: Vec<String>,
 }
 
 #[derive(Debug, Args)]
 struct RunArgs {
     #[command(flatten)]
     plan: PlanArgs,
+    /// Show what would run, as `evoq plan` does, and run nothing
+    #[arg(long)]
+    dry_run: bool,
     /// Threads a stage may use [default: all cores]; results do not depend on it
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
     /// Trust that no other process writes below the root: for a store that cannot keep two writers apart
     #[arg(long, env = "EVOQ_SINGLE_WRITER")]
     single_writer: bool,
-}
-
-#[derive(Debug, Args)]
-struct SqlArgs {
-    /// Where artifacts and the ledger are
-    #[arg(long, value_name = "URI", env = "EVOQ_ROOT")]
-    root: String,
-    /// The query; several are divided by `;`
-    #[arg(short = 'c', long, value_name = "SQL", required_unless_present = "file")]
-    command: Option<String>,
-    /// A file with the query
-    #[arg(short, long, value_name = "FILE", conflicts_with = "command")]
-    file: Option<PathBuf>,
-    /// The form of the result
-    #[arg(long, value_enum, default_value = "table")]
-    format: Format,
-    /// The run to look at [default: the latest]
-    #[arg(long, value_name = "ID")]
-    run: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -127,15 +178,28 @@ impl Cli {
     pub(crate) fn execute(self, called: &Path) -> Result<()> {
         let stages = Stages::new(called);
         match self.order {
-            Order::Plan(args) => show_plan(&args, &stages).map_err(|error| of_root(error, &args.root)),
+            Order::Plan(args) => {
+                let root = args.plan.root.clone();
+                show_plan(&args.plan, args.format, &stages).map_err(|error| of_root(error, &root))
+            }
             Order::Run(args) => run_workflow(&args, &stages).map_err(|error| of_root(error, &args.plan.root)),
-            Order::Sql(args) => query(&args).map_err(|error| of_root(error, &args.root)),
+            Order::Sql(args) => sql::run(&args).map_err(|error| of_root(error, &args.root)),
+            Order::Status(args) => status::status(&args).map_err(|error| of_root(error, &args.root)),
+            Order::Log(args) => status::log(&args).map_err(|error| of_root(error, &args.root)),
+            Order::Show(args) => show::run(&args).map_err(|error| of_root(error, &args.root)),
+            Order::Diff(args) => diff::run(&args).map_err(|error| of_root(error, &args.root)),
+            Order::Graph(args) => graph::run(&args).map_err(|error| of_root(error, &args.root)),
+            Order::Report(args) => report::run(&args).map_err(|error| of_root(error, &args.root)),
             Order::Verify(args) => {
                 let place = args.place.or(args.root).unwrap_or_default();
                 verify::run(&place).map_err(|error| of_root(error, &place))
             }
             Order::Gc(args) => {
                 gc::run(&args.root, args.older_than, args.dry_run).map_err(|error| of_root(error, &args.root))
+            }
+            Order::Schema(SchemaArgs { of: SchemaOf::Workflow }) => {
+                let schema = schema::workflow(&stages)?;
+                say(&format!("{}\n", serde_json::to_string_pretty(&schema).expect("a schema is plain data")))
             }
             Order::Stage(arguments) => become_stage(&arguments, &stages),
         }
@@ -156,24 +220,67 @@ fn of_root(error: Error, root: &str) -> Error {
 fn opened(args: &PlanArgs, stages: &Stages) -> Result<(Workflow, Location, Plan)> {
     let workflow = Workflow::open(&args.file, &args.sets)?;
     let root = Location::open(&args.root)?;
-    let plan = Plan::new(&workflow, &root, stages)?;
+    let mut plan = Plan::new(&workflow, &root, stages)?;
+    let (only, from, force) = (args.only.clone(), args.from.clone(), args.force.clone());
+    plan.select(&Selection { only, from, force })?;
     Ok((workflow, root, plan))
 }
 
-fn show_plan(args: &PlanArgs, stages: &Stages) -> Result<()> {
+fn show_plan(args: &PlanArgs, format: PlanFormat, stages: &Stages) -> Result<()> {
     let (workflow, root, plan) = opened(args, stages)?;
     let why = reasons(&plan, &workflow.name, &root)?;
-    let mut rows = vec![["round", "step", "stage", "state", "why"].map(str::to_owned).to_vec()];
+    match format {
+        PlanFormat::Table => say(&plan_table(&plan, why)),
+        PlanFormat::Json => say(&plan_json(&plan, &why)),
+    }
+}
+
+fn plan_table(plan: &Plan, why: Vec<Option<String>>) -> String {
+    let has_variants = plan.steps.iter().any(|step| !step.record.variant.is_empty());
+    let row = |round: String, step: &str, variant: String, stage: &str, state: &str, why: String| {
+        let variant = has_variants.then_some(variant);
+        let start = [round, step.to_owned()].into_iter();
+        start.chain(variant).chain([stage.to_owned(), state.to_owned(), why]).collect::<Vec<String>>()
+    };
+    let mut rows = vec![row("round".to_owned(), "step", "variant".to_owned(), "stage", "state", "why".to_owned())];
     for (step, why) in plan.steps.iter().zip(why) {
         let record = &step.record;
         let round = record.round.map_or_else(|| "-".to_owned(), |round| round.to_string());
-        let state = if step.found { "cached" } else { "will run" }.to_owned();
-        rows.push(vec![round, record.step.clone(), record.stage.clone(), state, why.unwrap_or_default()]);
+        let variant = record.variant.text().unwrap_or_else(|| "-".to_owned());
+        rows.push(row(round, &record.step, variant, &record.stage, step.state.word(), why.unwrap_or_default()));
     }
-    say(&columns(&rows))
+    columns(&rows)
+}
+
+fn plan_json(plan: &Plan, why: &[Option<String>]) -> String {
+    let step = |(step, why): (&PlannedStep, &Option<String>)| {
+        let record = &step.record;
+        let divides = matches!(step.work, Work::Stage { divides: true, .. });
+        json!({
+            "step": record.step,
+            "round": record.round,
+            "variant": record.variant.text(),
+            "stage": record.stage,
+            "version": record.version,
+            "fingerprint": record.fingerprint,
+            "artifact": step.location.uri(),
+            "state": step.state,
+            "why": why,
+            "needs": step.needs,
+            "divides": divides,
+            "resources": step.resources,
+            "parameters": record.parameters,
+            "inputs": record.inputs,
+        })
+    };
+    let steps: Vec<String> = plan.steps.iter().zip(why).map(step).map(|it| it.to_string()).collect();
+    format!("[{}]\n", steps.join(",\n"))
 }
 
 fn run_workflow(args: &RunArgs, stages: &Stages) -> Result<()> {
+    if args.dry_run {
+        return show_plan(&args.plan, PlanFormat::Table, stages);
+    }
     let (workflow, root, plan) = opened(&args.plan, stages)?;
     child::watch_interrupts()?;
     let how = How { threads: args.threads.map(usize::from), single_writer: args.single_writer };
@@ -181,7 +288,7 @@ fn run_workflow(args: &RunArgs, stages: &Stages) -> Result<()> {
     if workflow.show.is_empty() {
         return Ok(());
     }
-    let database = Database::open(&root, Some(&run))?;
+    let database = Database::open(&root, &[run])?;
     for show in &workflow.show {
         let answers =
             database.query(&show.sql).map_err(|error| Error::BadInput(format!("show `{}`: {error}", show.title)))?;
@@ -193,20 +300,6 @@ fn run_workflow(args: &RunArgs, stages: &Stages) -> Result<()> {
     Ok(())
 }
 
-fn query(args: &SqlArgs) -> Result<()> {
-    let sql = match (&args.command, &args.file) {
-        (Some(sql), _) => sql.clone(),
-        (None, Some(file)) => String::from_utf8(read_file(file)?)
-            .map_err(|_| Error::BadInput(format!("{}: this is not UTF-8 text; expected a query", file.display())))?,
-        (None, None) => return Err(Error::BadInput("neither --command nor --file was given".to_owned())),
-    };
-    let database = Database::open(&Location::open(&args.root)?, args.run.as_deref())?;
-    for answer in database.query(&sql)? {
-        say(&answer.text(args.format)?)?;
-    }
-    Ok(())
-}
-
 /// Becomes the stage's program: its exit code and signals are its own.
 fn become_stage(arguments: &[OsString], stages: &Stages) -> Result<()> {
     let (stage, arguments) =
@@ -214,7 +307,7 @@ fn become_stage(arguments: &[OsString], stages: &Stages) -> Result<()> {
     let stage = stage.to_string_lossy();
     let Some(program) = stages.find(&stage) else {
         let names = stages.names();
-        let known = names.iter().map(String::as_str).chain(["plan", "run", "sql", "verify", "gc"]);
+        let known = names.iter().map(String::as_str).chain(COMMANDS);
         let near = suggestion(&stage, known);
         return Err(Error::BadInput(format!("there is no command or stage `{stage}`{near}")));
     };

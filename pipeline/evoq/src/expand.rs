@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use petgraph::algo::tarjan_scc;
+use petgraph::algo::kosaraju_scc;
 use petgraph::graph::{DiGraph, NodeIndex};
 
-use crate::problem::{Place, Problem, Problems, suggestion};
+use crate::problem::{Place, Problem, suggestion};
 use crate::read::Reader;
 use crate::step::{Reference, Step, Target, When, merge, references};
 use crate::tree::{Key, Node, Origin};
-use crate::workflow::Workflow;
+use crate::workflow::Combination;
 
 /// A step in a round.
 #[derive(Debug, Clone)]
@@ -60,50 +60,45 @@ impl Instance {
     }
 }
 
-/// The steps of `workflow` over its rounds, each after all that it reads.
-pub fn expand(workflow: &Workflow) -> Result<Vec<Instance>, Problems> {
-    let mut reader = Reader::default();
-    let drafts = drafts(workflow, &mut reader);
-    let mut names = Names { workflow, drafts: &drafts, index: BTreeMap::new() };
-    for (i, (step, round)) in drafts.iter().enumerate() {
-        names.index.insert((step.name.text.as_str(), *round), i);
-    }
+/// The steps of `combination` over its rounds, each after all that it reads. Steps and inputs with faults are left out, and
+/// nothing is ordered where there is a cycle: `reader` has the problems.
+pub fn expand(combination: &Combination, reader: &mut Reader) -> Vec<Instance> {
+    let drafts = drafts(combination, reader);
+    let names = Names::new(combination, &drafts);
     let mut instances = Vec::new();
     for (step, round) in &drafts {
-        let resolve = |reference: &Reference, reader: &mut Reader| names.feed(reference, *round, step, reader);
-        let feeds = step
-            .inputs
-            .iter()
-            .map(|input| input.references.iter().filter_map(|reference| resolve(reference, &mut reader)).collect());
-        let feeds = feeds.collect();
+        let mut feeds: Vec<Vec<Feed>> = Vec::new();
+        for input in &step.inputs {
+            let references = input.references.iter();
+            feeds.push(references.filter_map(|reference| names.feed(reference, *round, step, reader)).collect());
+        }
         instances.push(Instance { step: step.clone(), round: *round, feeds });
     }
-    let ordered = if reader.problems.is_empty() { ordered(instances, &mut reader) } else { Vec::new() };
-    if reader.problems.is_empty() { Ok(ordered) } else { Err(Problems::new(&workflow.source, reader.problems)) }
+    ordered(instances, reader)
 }
 
 /// Every step in every round it runs in, in the order of the file.
-fn drafts(workflow: &Workflow, reader: &mut Reader) -> Vec<(Step, Option<u32>)> {
+fn drafts(combination: &Combination, reader: &mut Reader) -> Vec<(Step, Option<u32>)> {
     let mut drafts = Vec::new();
-    for (name, node) in &workflow.steps {
+    for (name, node) in &combination.steps {
         drafts.extend(Step::read(name, node, reader).map(|step| (step, None)));
     }
-    for round in 1..=workflow.rounds.count {
-        for (name, node) in &workflow.rounds.steps {
-            let node = excepted(workflow, round, name, node);
+    for round in 1..=combination.rounds.count {
+        for (name, node) in &combination.rounds.steps {
+            let node = excepted(combination, round, name, node);
             drafts.extend(Step::read(name, &node, reader).map(|step| (step, Some(round))));
         }
     }
     let mut then = Vec::new();
-    for (name, node) in &workflow.then {
+    for (name, node) in &combination.then {
         then.extend(Step::read(name, node, reader));
     }
-    let rounds = then_rounds(workflow, &then);
+    let rounds = then_rounds(combination, &then);
     for (step, rounds) in then.into_iter().zip(rounds) {
         match rounds {
             None => drafts.push((step, None)),
             Some(rounds) if rounds.is_empty() => {
-                let message = format!("step `{}` runs in no round: its inputs have none in common", step.name.text);
+                let message = format!("step `{}` runs once a round, and the workflow has no `rounds`", step.name.text);
                 reader.problems.push(Problem::new(step.name.place, message));
             }
             Some(rounds) => drafts.extend(rounds.into_iter().map(|round| (step.clone(), Some(round)))),
@@ -112,16 +107,16 @@ fn drafts(workflow: &Workflow, reader: &mut Reader) -> Vec<(Step, Option<u32>)> 
     drafts
 }
 
-fn excepted(workflow: &Workflow, round: u32, name: &Key, node: &Node) -> Node {
-    let except = workflow.rounds.except.get(&round);
+fn excepted(combination: &Combination, round: u32, name: &Key, node: &Node) -> Node {
+    let except = combination.rounds.except.get(&round);
     let over = except.and_then(|steps| steps.iter().find(|(key, _)| key.text == name.text));
     over.map_or_else(|| node.clone(), |(_, over)| merge(node, over))
 }
 
 /// For each step of `then` the rounds it runs in, or none if it runs once.
-fn then_rounds(workflow: &Workflow, then: &[Step]) -> Vec<Option<BTreeSet<u32>>> {
+fn then_rounds(combination: &Combination, then: &[Step]) -> Vec<Option<BTreeSet<u32>>> {
     let index: BTreeMap<&str, usize> = then.iter().enumerate().map(|(i, it)| (it.name.text.as_str(), i)).collect();
-    let start: BTreeSet<&str> = workflow.rounds.start.iter().map(|(key, _)| key.text.as_str()).collect();
+    let start: BTreeSet<&str> = combination.rounds.start.iter().map(|(key, _)| key.text.as_str()).collect();
     let mut rounds: Vec<Option<BTreeSet<u32>>> = vec![None; then.len()];
     // Each pass can only turn a step that runs once into one that runs in rounds, or take rounds away: it ends.
     loop {
@@ -131,7 +126,13 @@ fn then_rounds(workflow: &Workflow, then: &[Step]) -> Vec<Option<BTreeSet<u32>>>
                 let limits = match reference.target() {
                     Target::Step { when: When::EachRound, step, .. } => {
                         let first = u32::from(!start.contains(step));
-                        Some((first..=workflow.rounds.count).collect())
+                        Some((first..=combination.rounds.count).collect())
+                    }
+                    // What is compared with the start begins after it.
+                    Target::Step { when: When::Start, step, .. }
+                        if index.contains_key(step) && !start.contains(step) =>
+                    {
+                        Some((1..=combination.rounds.count).collect())
                     }
                     Target::Step { when: When::Here, step, .. } => index.get(step).and_then(|&i| before[i].clone()),
                     _ => None,
@@ -150,9 +151,11 @@ fn then_rounds(workflow: &Workflow, then: &[Step]) -> Vec<Option<BTreeSet<u32>>>
 
 /// What names mean.
 struct Names<'a> {
-    workflow: &'a Workflow,
-    drafts: &'a [(Step, Option<u32>)],
+    combination: &'a Combination,
     index: BTreeMap<(&'a str, Option<u32>), usize>,
+    sections: BTreeMap<&'a str, Section>,
+    /// Steps that could not be read: what refers to them is no fault of its own.
+    unread: BTreeSet<&'a str>,
 }
 
 /// Where a step is defined.
@@ -163,7 +166,23 @@ enum Section {
     Then,
 }
 
-impl Names<'_> {
+impl<'a> Names<'a> {
+    fn new(combination: &'a Combination, drafts: &'a [(Step, Option<u32>)]) -> Self {
+        let index: BTreeMap<_, _> =
+            drafts.iter().enumerate().map(|(i, (step, round))| ((step.name.text.as_str(), *round), i)).collect();
+        let all = [
+            (Section::Then, &combination.then),
+            (Section::Rounds, &combination.rounds.steps),
+            (Section::Steps, &combination.steps),
+        ];
+        let name = |section| move |(key, _): &'a (Key, Node)| (key.text.as_str(), section);
+        let sections: BTreeMap<_, _> =
+            all.iter().flat_map(|(section, steps)| steps.iter().map(name(*section))).collect();
+        let read: BTreeSet<&str> = drafts.iter().map(|(step, _)| step.name.text.as_str()).collect();
+        let unread = sections.keys().copied().filter(|name| !read.contains(name)).collect();
+        Self { combination, index, sections, unread }
+    }
+
     /// What `reference` of `step` in `round` reads.
     fn feed(&self, reference: &Reference, round: Option<u32>, step: &Step, reader: &mut Reader) -> Option<Feed> {
         let place = reference.place;
@@ -183,7 +202,10 @@ impl Names<'_> {
                 reader.problems.push(wrong("`each-round` can only be said in `then`"));
                 return None;
             }
-            (When::Start, _) | (When::EachRound, Some(0)) | (When::Previous, Some(1)) if self.is_known(name) => {
+            (When::Start, _) if here == Some(Section::Then) && source == here && !self.starts(name) => found(Some(0)),
+            (When::Start, _) | (When::EachRound, Some(0)) | (When::Previous, Some(1))
+                if self.starts(name) || source == Some(Section::Rounds) =>
+            {
                 return self.start(name, reference, reader);
             }
             (When::Previous, Some(round)) if source == Some(Section::Rounds) => found(round.checked_sub(1)),
@@ -202,23 +224,21 @@ impl Names<'_> {
     }
 
     fn section(&self, name: &str) -> Option<Section> {
-        let holds = |steps: &[(Key, Node)]| steps.iter().any(|(key, _)| key.text == name);
-        let sections = [
-            (Section::Steps, &self.workflow.steps),
-            (Section::Rounds, &self.workflow.rounds.steps),
-            (Section::Then, &self.workflow.then),
-        ];
-        sections.iter().find(|(_, steps)| holds(steps)).map(|(section, _)| *section)
+        self.sections.get(name).copied()
     }
 
     fn is_known(&self, name: &str) -> bool {
-        self.section(name).is_some() || self.workflow.rounds.start.iter().any(|(key, _)| key.text == name)
+        self.section(name).is_some() || self.starts(name)
+    }
+
+    fn starts(&self, name: &str) -> bool {
+        self.combination.rounds.start.iter().any(|(key, _)| key.text == name)
     }
 
     /// The entry `name` of `start`, which may itself name a step that runs once.
     fn start(&self, name: &str, reference: &Reference, reader: &mut Reader) -> Option<Feed> {
         let place = reference.place;
-        let Some((_, node)) = self.workflow.rounds.start.iter().find(|(key, _)| key.text == name) else {
+        let Some((_, node)) = self.combination.rounds.start.iter().find(|(key, _)| key.text == name) else {
             let message = format!("`{}` means nothing before round 1: `start` has no `{name}`", reference.text);
             return reader.fail(place, message);
         };
@@ -244,6 +264,9 @@ impl Names<'_> {
     }
 
     fn unknown<T>(&self, reference: &Reference, name: &str, when: When, reader: &mut Reader) -> Option<T> {
+        if self.unread.contains(name) {
+            return None;
+        }
         let place = reference.place;
         let problem = match (self.section(name), when) {
             (Some(Section::Rounds), When::Here | When::Start) => {
@@ -258,8 +281,7 @@ impl Names<'_> {
                     .help(format!("write `{name}`"))
             }
             _ => {
-                let names: BTreeSet<&str> = self.drafts.iter().map(|(step, _)| step.name.text.as_str()).collect();
-                let near = suggestion(name, names);
+                let near = suggestion(name, self.sections.keys().copied());
                 Problem::new(place, format!("there is no step `{name}`{near}"))
                     .help("something outside the workflow is a path with a slash (`./name`) or a URI")
             }
@@ -269,26 +291,34 @@ impl Names<'_> {
     }
 }
 
-/// The instances in an order in which each comes after what it reads, otherwise as in the file.
+/// The instances in an order in which each comes after what it reads, otherwise as in the file. Cycles come last, as problems.
 fn ordered(instances: Vec<Instance>, reader: &mut Reader) -> Vec<Instance> {
-    let mut graph = DiGraph::<(), ()>::new();
-    let nodes: Vec<NodeIndex> = instances.iter().map(|_| graph.add_node(())).collect();
+    let mut waits: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); instances.len()];
+    let mut readers: Vec<Vec<usize>> = vec![Vec::new(); instances.len()];
     for (i, instance) in instances.iter().enumerate() {
         for feed in instance.feeds.iter().flatten() {
-            if let From::Step { instance: source, .. } = feed.from {
-                graph.update_edge(nodes[i], nodes[source], ());
+            if let From::Step { instance: source, .. } = feed.from
+                && waits[i].insert(source)
+            {
+                readers[source].push(i);
             }
         }
     }
-    // Edges point from a reader to what it reads, so the components come with what is read first.
+    let mut ready: BTreeSet<usize> = (0..instances.len()).filter(|&i| waits[i].is_empty()).collect();
     let mut order = Vec::with_capacity(instances.len());
-    for component in tarjan_scc(&graph) {
-        let members: Vec<usize> = component.iter().map(|node| node.index()).collect();
-        let is_cycle = members.len() > 1 || graph.contains_edge(component[0], component[0]);
-        if is_cycle {
-            cycle(&instances, &members, reader);
+    while let Some(next) = ready.pop_first() {
+        order.push(next);
+        for &reader in &readers[next] {
+            waits[reader].remove(&next);
+            if waits[reader].is_empty() {
+                ready.insert(reader);
+            }
         }
-        order.extend(members);
+    }
+    if order.len() < instances.len() {
+        cycles(&instances, &waits, reader);
+        let placed: BTreeSet<usize> = order.iter().copied().collect();
+        order.extend((0..instances.len()).filter(|i| !placed.contains(i)));
     }
     let mut new = vec![0; instances.len()];
     for (at, &old) in order.iter().enumerate() {
@@ -305,6 +335,24 @@ fn ordered(instances: Vec<Instance>, reader: &mut Reader) -> Vec<Instance> {
         instance
     };
     sorted.into_iter().map(|(_, instance)| renumber(instance)).collect()
+}
+
+/// Names the cycles among the instances that still wait for others.
+fn cycles(instances: &[Instance], waits: &[BTreeSet<usize>], reader: &mut Reader) {
+    let mut graph = DiGraph::<(), ()>::new();
+    let nodes: Vec<NodeIndex> = instances.iter().map(|_| graph.add_node(())).collect();
+    for (i, sources) in waits.iter().enumerate() {
+        for &source in sources {
+            graph.add_edge(nodes[i], nodes[source], ());
+        }
+    }
+    for component in kosaraju_scc(&graph) {
+        let members: Vec<usize> = component.iter().map(|node| node.index()).collect();
+        let reads_itself = members.iter().any(|&i| waits[i].contains(&i));
+        if members.len() > 1 || reads_itself {
+            cycle(instances, &members, reader);
+        }
+    }
 }
 
 /// Names the steps of a cycle, each reading the next.
@@ -334,6 +382,7 @@ fn cycle(instances: &[Instance], members: &[usize], reader: &mut Reader) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::problem::Problems;
     use crate::workflow::tests::parsed;
 
     const FLOW: &str = "\
@@ -356,26 +405,28 @@ then:
   scores: { uses: score, in: { images: variants, policy: each-round.policy } }
   table: { uses: benchmark, in: { scores: scores, images: variants } }
   shares: { uses: benchmark, in: { votes: each-round.votes, scores: scores } }
+  gains: { uses: benchmark, in: { scores: [start.scores, scores], images: variants } }
 ";
 
     fn shown(text: &str) -> String {
-        match expand(&parsed(text, &[]).unwrap()) {
-            Err(problems) => problems.to_string(),
-            Ok(instances) => {
-                let name = |it: &Instance| {
-                    it.round.map_or(it.step.name.text.clone(), |round| format!("{}@{round}", it.step.name.text))
-                };
-                let feed = |feed: &Feed| match &feed.from {
-                    From::Step { instance, .. } => name(&instances[*instance]),
-                    From::Outside { text, .. } => format!("<{text}>"),
-                };
-                let line = |it: &Instance| {
-                    let feeds: Vec<String> = it.feeds.iter().flatten().map(feed).collect();
-                    format!("{}: {}", name(it), feeds.join(" "))
-                };
-                instances.iter().map(line).collect::<Vec<_>>().join("\n")
-            }
+        let workflow = parsed(text, &[]).unwrap();
+        let mut reader = Reader::default();
+        let instances = expand(&workflow.combinations[0], &mut reader);
+        if !reader.problems.is_empty() {
+            return Problems::new(&workflow.source, reader.problems).to_string();
         }
+        let name = |it: &Instance| {
+            it.round.map_or(it.step.name.text.clone(), |round| format!("{}@{round}", it.step.name.text))
+        };
+        let feed = |feed: &Feed| match &feed.from {
+            From::Step { instance, .. } => name(&instances[*instance]),
+            From::Outside { text, .. } => format!("<{text}>"),
+        };
+        let line = |it: &Instance| {
+            let feeds: Vec<String> = it.feeds.iter().flatten().map(feed).collect();
+            format!("{}: {}", name(it), feeds.join(" "))
+        };
+        instances.iter().map(line).collect::<Vec<_>>().join("\n")
     }
 
     #[test]

@@ -236,7 +236,24 @@ fn take_named(draft: &mut Draft, name: &str, files: &[PathBuf]) -> Result<()> {
             })+
         };
     }
-    by_name!(Image, Rating, Reject, Pair, Vote, Label, Demonstration, Rollout, Update, Score, Correlation, Difference);
+    by_name!(
+        Image,
+        Rating,
+        Reject,
+        Pair,
+        Vote,
+        Label,
+        LabelReport,
+        Target,
+        Demonstration,
+        Rollout,
+        Update,
+        Reward,
+        Score,
+        Prediction,
+        Correlation,
+        Difference
+    );
     Err(Error::BadInput(format!("there is no table `{name}`")))
 }
 
@@ -348,6 +365,25 @@ pub(crate) mod tests {
         assert!(told.to_string().contains("model*.safetensors"), "{told}");
         write_file(&scratch.join("out/policy/model.safetensors"), b"").unwrap();
         call.collect(&mut draft, &scratch).unwrap();
+    }
+
+    #[test]
+    fn a_command_may_write_every_table_that_a_stage_may() {
+        let folder = tempfile::tempdir().unwrap();
+        for table in evoq_schemas::tables() {
+            let file = folder.path().join(format!("{}.parquet", table.name));
+            let writer = ArrowWriter::try_new(Vec::new(), (table.schema)(), None).unwrap();
+            write_file(&file, &writer.into_inner().unwrap()).unwrap();
+            let header = evoq_artifacts::Header {
+                stage: "s".to_owned(),
+                stage_version: 1,
+                fingerprint: "f".to_owned(),
+                parameters: Map::new(),
+                inputs: BTreeMap::new(),
+            };
+            let mut draft = Draft::new(&place(&folder.path().join("store").join(table.name)), header);
+            take_named(&mut draft, table.name, &[file]).unwrap();
+        }
     }
 
     #[test]

@@ -4,16 +4,21 @@
 //! plan can say what changed; `logs/` what the steps said.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use arrow_array::{RecordBatch, new_null_array};
+use arrow_schema::Schema;
 use bytes::Bytes;
 use evoq_artifacts::{Created, Location, now_ms, read_file};
-use evoq_schemas::{RunRow, RunStepRow, Table};
+use evoq_schemas::{RunRow, RunStepRow, Table, Timing};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
+use crate::matrix::Variant;
+use crate::problem::suggestion;
 
 /// What a run set out to do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -33,6 +38,9 @@ pub struct StepRecord {
     pub step: String,
     /// Its round.
     pub round: Option<u32>,
+    /// Its combination of the matrix.
+    #[serde(default, skip_serializing_if = "Variant::is_empty")]
+    pub variant: Variant,
     /// The stage, or for a command the step's name.
     pub stage: String,
     /// The version of its algorithm.
@@ -75,10 +83,11 @@ impl Ledger {
         unreachable!("the loop ends with a free id")
     }
 
-    /// Enters a step that has ended.
+    /// Enters a step that has ended. Those that were found are written with the next that was made, or with the run's end.
     pub fn step(&mut self, step: RunStepRow) -> Result<()> {
+        let is_cached = step.cached;
         self.steps.push(step);
-        self.write()
+        if is_cached { Ok(()) } else { self.write_steps() }
     }
 
     /// Enters how the run ended.
@@ -89,29 +98,58 @@ impl Ledger {
 
     fn write(&self) -> Result<()> {
         self.place.join("runs.parquet").put(parquet(std::slice::from_ref(&self.row)))?;
+        self.write_steps()
+    }
+
+    fn write_steps(&self) -> Result<()> {
         Ok(self.place.join("run_steps.parquet").put(parquet(&self.steps))?)
     }
 }
 
 /// The ids of the runs, the latest last.
 pub fn runs(root: &Location) -> Result<Vec<String>> {
-    let entries = root.join("ledger").list()?;
-    let runs = entries.iter().filter_map(|(name, _)| name.strip_suffix("/plan.json"));
-    Ok(runs.map(str::to_owned).collect())
+    // What a run starts with is its plan: a folder is a run, but for that of the stages' timings.
+    let mut names = root.join("ledger").folders()?;
+    names.retain(|name| name != Timing::NAME);
+    Ok(names)
 }
 
 /// The latest run of the workflow `name`, and its plan.
 pub fn latest_plan(root: &Location, name: &str) -> Result<Option<(String, PlanRecord)>> {
     for run in runs(root)?.into_iter().rev() {
-        let place = root.join("ledger").join(&run).join("plan.json");
-        let plan: PlanRecord = serde_json::from_slice(&place.get()?).map_err(|error| {
-            evoq_artifacts::Error::Corrupt { uri: place.uri().to_owned(), what: format!("is not a plan: {error}") }
-        })?;
+        let plan = plan(root, &run)?;
         if plan.workflow == name {
             return Ok(Some((run, plan)));
         }
     }
     Ok(None)
+}
+
+/// What a run set out to do.
+pub fn plan(root: &Location, run: &str) -> Result<PlanRecord> {
+    let place = root.join("ledger").join(run).join("plan.json");
+    let corrupt = |error| {
+        let what = format!("is not a plan: {error}");
+        Error::Artifacts(evoq_artifacts::Error::Corrupt { uri: place.uri().to_owned(), what })
+    };
+    serde_json::from_slice(&place.get()?).map_err(corrupt)
+}
+
+/// The run `asked` for, or the latest at `root`.
+pub fn chosen(root: &Location, asked: Option<&str>) -> Result<String> {
+    let all = runs(root)?;
+    match (asked, all.last()) {
+        (Some(run), _) if all.iter().any(|known| known == run) => Ok(run.to_owned()),
+        (Some(run), _) => {
+            let near = suggestion(run, all.iter().map(String::as_str));
+            Err(Error::BadInput(format!("there is no run {run} at {}{near}", root.uri())))
+        }
+        (None, Some(latest)) => Ok(latest.clone()),
+        (None, None) => Err(Error::BadInput(format!(
+            "{}: no run has been entered here; `evoq run FILE --root …` makes one",
+            root.uri()
+        ))),
+    }
 }
 
 /// The row of a run.
@@ -139,7 +177,8 @@ fn parquet<T: Table>(rows: &[T]) -> Bytes {
     Bytes::from(write().expect("rows in memory of a schema of our own are written to memory"))
 }
 
-/// The rows of one Parquet file; none where there is no file: a run that was killed at its very start.
+/// The rows of one Parquet file; none where there is no file: a run that was killed at its very start. A column that may be
+/// null and is not there came into the table after the run.
 fn rows<T: Table>(place: &Location) -> Result<Vec<T>> {
     let corrupt = |what: String| Error::Artifacts(evoq_artifacts::Error::Corrupt { uri: place.uri().to_owned(), what });
     let bytes = match place.get() {
@@ -150,9 +189,20 @@ fn rows<T: Table>(place: &Location) -> Result<Vec<T>> {
     let mut all = Vec::new();
     for batch in reader.map_err(|error| corrupt(error.to_string()))? {
         let batch = batch.map_err(|error| corrupt(error.to_string()))?;
-        all.extend(T::rows(&batch).map_err(|error| corrupt(error.to_string()))?);
+        all.extend(T::rows(&completed::<T>(&batch)).map_err(|error| corrupt(error.to_string()))?);
     }
     Ok(all)
+}
+
+fn completed<T: Table>(batch: &RecordBatch) -> RecordBatch {
+    let schema = T::schema();
+    let missing: Vec<_> = schema.fields().iter().filter(|it| batch.column_by_name(it.name()).is_none()).collect();
+    let (mut fields, mut columns) = (batch.schema().fields().to_vec(), batch.columns().to_vec());
+    for field in missing.into_iter().filter(|field| field.is_nullable()) {
+        fields.push(field.clone());
+        columns.push(new_null_array(field.data_type(), batch.num_rows()));
+    }
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap_or_else(|_| batch.clone())
 }
 
 /// A run's id from its time: `20251121-024800-123` in UTC, so that ids sort by time.
@@ -203,6 +253,25 @@ mod tests {
         assert_eq!(runs(&root).unwrap().len(), 6);
         assert_eq!(latest_plan(&root, "a").unwrap().unwrap().0, ids[4]);
         assert_eq!(latest_plan(&root, "c").unwrap(), None);
+    }
+
+    #[test]
+    fn what_stages_told_of_their_pace_is_no_run() {
+        let (_folder, root) = root();
+        let plan = PlanRecord { evoq: 1, workflow: "a".to_owned(), steps: Vec::new() };
+        let run = Ledger::start(&root, &plan, 1).unwrap().row.run;
+        let timing = Timing {
+            fingerprint: "f".to_owned(),
+            stage: "grpo".to_owned(),
+            started_ms: 1,
+            update_index: 0,
+            phase: "sampling".to_owned(),
+            seconds: 0.5,
+            tokens: None,
+            peak_bytes: None,
+        };
+        evoq_artifacts::put_timings(&root, "grpo", [timing]).unwrap();
+        assert_eq!(runs(&root).unwrap(), [run]);
     }
 
     #[test]

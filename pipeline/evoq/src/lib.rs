@@ -1,29 +1,44 @@
 //! The command: workflow files, plan, run, SQL. It links no stage: it starts their programs.
 //!
-//! A workflow file is read into a tree in which everything knows its place (`tree`), its parameters are filled in (`params`),
-//! its sections and steps are read (`workflow`, `step`), steps are spread over rounds (`expand`) and checked against what the
-//! stages say of themselves (`stages`, `call`, `foreign`). The `plan` gives each step its fingerprint; `run` makes what the store
-//! lacks and enters it in the `ledger`; `sql` reads the tables of a run; `verify` and `gc` look after what is stored.
+//! A workflow file is read into a tree in which everything knows its place (`tree`), its parameters are filled in (`params`), once
+//! for each combination of its `matrix`, its sections and steps are read (`workflow`, `step`, `resources`), steps are spread over
+//! rounds (`expand`) and checked (`check`) against what the stages say of themselves (`stages`, `call`, `foreign`). The `plan` gives
+//! each step its fingerprint, `select` says which of them run and `why` for what reason; `schema` is for editors. `run` makes what
+//! the store lacks and enters it in the `ledger`; `sql` reads the tables of a run, `report` makes a page of them, `status`, `show`,
+//! `diff` and `graph` tell of its steps; `verify` and `gc` look after what is stored.
 
 mod call;
+mod check;
 mod child;
 mod command;
+mod diff;
 mod error;
 mod expand;
+#[cfg(test)]
+mod faults;
 mod foreign;
 mod gc;
+mod graph;
 mod ledger;
+mod matrix;
 mod params;
 mod plan;
 mod print;
 mod problem;
 mod read;
+mod report;
+mod resources;
 mod run;
+mod schema;
+mod select;
+mod show;
 mod sql;
 mod stages;
+mod status;
 mod step;
 mod tree;
 mod verify;
+mod why;
 mod workflow;
 
 use std::path::PathBuf;

@@ -11,8 +11,15 @@ use crate::tree::{self, Key, Node, Origin, Value};
 pub struct Params(Vec<(String, Node)>);
 
 impl Params {
-    /// The parameters in `params` (of the file) and `seed`, with `sets` (`name=value`, of the command line) in their place.
-    pub fn new(entries: &[(Key, Node)], seed: Option<&Node>, sets: &[String], reader: &mut Reader) -> Self {
+    /// The parameters in `params` (of the file) and `seed`, with `sets` (`name=value`, of the command line) in their place;
+    /// `axes` are the names of the matrix that can be set as well.
+    pub fn new(
+        entries: &[(Key, Node)],
+        seed: Option<&Node>,
+        sets: &[String],
+        axes: &[String],
+        reader: &mut Reader,
+    ) -> Self {
         let mut values: Vec<(String, Node)> = Vec::new();
         let one = Node { place: Place::default(), origin: Origin::Params, value: Value::Scalar(1.into()) };
         values.push(("seed".to_owned(), seed.cloned().unwrap_or(one)));
@@ -32,7 +39,7 @@ impl Params {
         }
         let mut params = Self(values);
         for set in sets {
-            params.set(set, reader);
+            params.set(set, axes, reader);
         }
         params
     }
@@ -42,18 +49,27 @@ impl Params {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value)
     }
 
-    fn names(&self) -> impl Iterator<Item = &str> + Clone {
+    /// The names of the parameters.
+    pub fn names(&self) -> impl Iterator<Item = &str> + Clone {
         self.0.iter().map(|(name, _)| name.as_str())
     }
 
-    fn set(&mut self, set: &str, reader: &mut Reader) {
+    /// The same with other values for some.
+    #[must_use]
+    pub fn with(&self, settings: &[(Key, Node)]) -> Self {
+        let other = |name: &str| settings.iter().rev().find(|(key, _)| key.text == name).map(|(_, value)| value);
+        let value = |(name, value): &(String, Node)| (name.clone(), other(name).unwrap_or(value).clone());
+        Self(self.0.iter().map(value).collect())
+    }
+
+    fn set(&mut self, set: &str, axes: &[String], reader: &mut Reader) {
         let nowhere = Place::default();
         let Some((name, text)) = set.split_once('=') else {
             let message = format!("--set {set}: expected NAME=VALUE");
             reader.problems.push(Problem::new(nowhere, message));
             return;
         };
-        let near = suggestion(name, self.names());
+        let near = suggestion(name, self.names().chain(axes.iter().map(String::as_str)));
         let Some((_, value)) = self.0.iter_mut().find(|(known, _)| known == name) else {
             let message = format!("--set {set}: this workflow has no parameter `{name}`{near}");
             reader.problems.push(Problem::new(nowhere, message));
@@ -82,12 +98,13 @@ impl Params {
         while let Some((before, after)) = rest.split_once("${") {
             filled.push_str(before);
             let Some((name, after)) = after.split_once('}') else {
-                reader.problems.push(Problem::new(node.place, "`${` without its `}`"));
+                reader.problems.push(Problem::new(node.place, "`${` without its `}`").cause());
                 return node.clone();
             };
             let Some(value) = self.get(name) else {
                 let near = suggestion(name, self.names());
-                reader.problems.push(Problem::new(node.place, format!("unknown parameter `${{{name}}}`{near}")));
+                let message = format!("unknown parameter `${{{name}}}`{near}");
+                reader.problems.push(Problem::new(node.place, message).cause());
                 return node.clone();
             };
             if text.len() == name.len() + 3 {
@@ -102,7 +119,7 @@ impl Params {
                 Value::List(_) | Value::Map(_) => {
                     let message =
                         format!("the parameter `{name}` is a list: it can only stand alone, `\"${{{name}}}\"`");
-                    reader.problems.push(Problem::new(node.place, message));
+                    reader.problems.push(Problem::new(node.place, message).cause());
                 }
             }
             if before.is_empty() && rest.len() == text.len() {
@@ -116,14 +133,19 @@ impl Params {
 }
 
 /// The value of a `--set`: a YAML value or list where it reads as one, else the text as it is.
-fn set_value(text: &str) -> Node {
+pub fn set_value(text: &str) -> Node {
     match tree::parse(text) {
-        Ok(node) if !node.is_null() && !matches!(node.value, Value::Map(_)) => with_origin(&node, Origin::Set),
+        Ok(mut node) if !node.is_null() && !matches!(node.value, Value::Map(_)) => {
+            // It stands on the command line, not in the file.
+            move_to(&mut node, Place::default());
+            with_origin(&node, Origin::Set)
+        }
         _ => Node { place: Place::default(), origin: Origin::Set, value: Value::Scalar(text.into()) },
     }
 }
 
-fn with_origin(node: &Node, origin: Origin) -> Node {
+/// `node` and, where it is a list, its items, as written in a place of kind `origin`.
+pub fn with_origin(node: &Node, origin: Origin) -> Node {
     let mut node = node.clone();
     node.origin = origin;
     if let Value::List(items) = &mut node.value {
@@ -153,7 +175,7 @@ mod tests {
         let tree = tree::parse(params).unwrap();
         let Value::Map(entries) = &tree.value else { panic!("a map") };
         let sets: Vec<String> = sets.iter().map(|&set| set.to_owned()).collect();
-        let params = Params::new(entries, None, &sets, &mut reader);
+        let params = Params::new(entries, None, &sets, &[], &mut reader);
         let node = params.fill(&tree::parse(&format!("'{text}'")).unwrap(), &mut reader);
         (node.found(), node.origin, reader.problems)
     }

@@ -1,71 +1,11 @@
-//! Query results as text: a table for people, CSV and JSON for programs.
+//! Text for people on stdout, and files that are asked for.
 
+use std::fs::{File, Permissions};
 use std::io::Write;
-use std::sync::Arc;
-
-use arrow::csv;
-use arrow::json::writer::{LineDelimited, WriterBuilder};
-use arrow::util::pretty::pretty_format_batches_with_schema;
-use arrow_array::RecordBatch;
-use arrow_schema::{ArrowError, SchemaRef};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use crate::error::{Error, Result};
-
-/// A form of output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Format {
-    /// A table with borders
-    Table,
-    /// CSV with a header
-    Csv,
-    /// A JSON array, one row a line
-    Json,
-}
-
-/// The result of a query.
-#[derive(Debug, Clone)]
-pub struct Answer {
-    /// Its columns.
-    pub schema: SchemaRef,
-    /// Its rows.
-    pub batches: Vec<RecordBatch>,
-}
-
-impl Answer {
-    /// The result as text, with a line end.
-    pub fn text(&self, format: Format) -> Result<String> {
-        let made = match format {
-            Format::Table => pretty_format_batches_with_schema(self.schema.clone(), &self.batches)
-                .map(|table| format!("{table}\n").into_bytes()),
-            Format::Csv => self.csv(),
-            Format::Json => self.json(),
-        };
-        let refused = |error: ArrowError| {
-            Error::BadInput(format!("the result cannot be written in this format: {error}; select other columns"))
-        };
-        Ok(String::from_utf8_lossy(&made.map_err(refused)?).into_owned())
-    }
-
-    fn csv(&self) -> std::result::Result<Vec<u8>, ArrowError> {
-        let mut writer = csv::WriterBuilder::new().with_header(true).build(Vec::new());
-        // The header comes with the first batch, even if that has no row.
-        writer.write(&RecordBatch::new_empty(Arc::clone(&self.schema)))?;
-        for batch in &self.batches {
-            writer.write(batch)?;
-        }
-        Ok(writer.into_inner())
-    }
-
-    fn json(&self) -> std::result::Result<Vec<u8>, ArrowError> {
-        let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(Vec::new());
-        for batch in &self.batches {
-            writer.write(batch)?;
-        }
-        writer.finish()?;
-        let lines = String::from_utf8_lossy(&writer.into_inner()).trim_end().replace('\n', ",\n");
-        Ok(format!("[{lines}]\n").into_bytes())
-    }
-}
 
 /// Writes to stdout. A reader that has gone away is no fault.
 pub fn say(text: &str) -> Result<()> {
@@ -89,33 +29,25 @@ pub fn columns(rows: &[Vec<String>]) -> String {
     text
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use arrow_array::{Int64Array, StringArray};
-    use arrow_schema::{DataType, Field, Schema};
+/// Puts what `write` writes in the place of `file`, which is the old one until the new one is whole.
+pub fn replace(file: &Path, write: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let unwritable = |error: std::io::Error| {
+        Error::BadInput(format!("--output {} cannot be written: {error}; name another file", file.display()))
+    };
+    // As any new file: what the user's mask leaves of it.
+    let everyone = Permissions::from_mode(0o666);
+    let new = tempfile::Builder::new().prefix(".evoq-").permissions(everyone).tempfile_in(folder);
+    let mut new = new.map_err(unwritable)?;
+    write(new.as_file_mut()).map_err(|error| match error {
+        Error::Output(error) => unwritable(error),
+        error => error,
+    })?;
+    new.persist(file).map_err(|error| unwritable(error.error))?;
+    Ok(())
+}
 
-    fn answer(rows: usize) -> Answer {
-        let fields = vec![Field::new("outcome", DataType::Utf8, true), Field::new("votes", DataType::Int64, false)];
-        let schema = Arc::new(Schema::new(fields));
-        let outcomes: StringArray = [Some("a"), None].into_iter().take(rows).collect();
-        let votes: Int64Array = [Some(3), Some(4)].into_iter().take(rows).collect();
-        let batch = RecordBatch::try_new(schema.clone(), vec![Arc::new(outcomes), Arc::new(votes)]).unwrap();
-        Answer { schema, batches: if rows == 0 { Vec::new() } else { vec![batch] } }
-    }
-
-    #[test]
-    fn each_format_is_what_its_readers_expect() {
-        assert_eq!(answer(2).text(Format::Csv).unwrap(), "outcome,votes\na,3\n,4\n");
-        let json = answer(2).text(Format::Json).unwrap();
-        assert_eq!(json, "[{\"outcome\":\"a\",\"votes\":3},\n{\"outcome\":null,\"votes\":4}]\n");
-        assert!(answer(2).text(Format::Table).unwrap().contains("| a       | 3     |"));
-    }
-
-    #[test]
-    fn no_rows_are_a_header_and_an_empty_list() {
-        assert_eq!(answer(0).text(Format::Csv).unwrap(), "outcome,votes\n");
-        assert_eq!(answer(0).text(Format::Json).unwrap(), "[]\n");
-        assert!(answer(0).text(Format::Table).unwrap().contains("outcome"));
-    }
+/// The text as XML and HTML say it.
+pub fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

@@ -30,12 +30,24 @@ pub struct Problem {
     pub message: String,
     /// What to do, where the message does not say it.
     pub help: Option<String>,
+    /// Whether whatever else is wrong at this very place follows from it.
+    is_cause: bool,
 }
 
 impl Problem {
     /// A problem at `place`.
+    #[cfg_attr(test, track_caller)]
     pub fn new(place: Place, message: impl Into<String>) -> Self {
-        Self { place, message: message.into(), help: None }
+        #[cfg(test)]
+        crate::faults::noted(std::panic::Location::caller());
+        Self { place, message: message.into(), help: None, is_cause: false }
+    }
+
+    /// The same, as the cause of all else that is wrong at its place.
+    #[must_use]
+    pub fn cause(mut self) -> Self {
+        self.is_cause = true;
+        self
     }
 
     /// The same with a line of help.
@@ -63,8 +75,10 @@ pub struct Problems {
 }
 
 impl Problems {
-    /// The problems of `source`, in the order of their places, each said once.
+    /// The problems of `source`, in the order of their places, each said once, and nothing that follows from another.
     pub fn new(source: &Source, mut problems: Vec<Problem>) -> Self {
+        let causes: Vec<Place> = problems.iter().filter(|it| it.is_cause).map(|it| it.place).collect();
+        problems.retain(|it| it.is_cause || !causes.contains(&it.place));
         problems.sort();
         problems.dedup();
         Self { source: source.clone(), problems }

@@ -25,12 +25,14 @@ impl<'a> Fields<'a> {
 
 impl Reader {
     /// Notes a problem. Always `None`, to end a reading function with.
+    #[cfg_attr(test, track_caller)]
     pub fn fail<T>(&mut self, place: Place, message: impl Into<String>) -> Option<T> {
         self.problems.push(Problem::new(place, message));
         None
     }
 
     /// A map with known keys; others are problems.
+    #[cfg_attr(test, track_caller)]
     pub fn fields<'a>(&mut self, node: &'a Node, what: &str, known: &[&str]) -> Option<Fields<'a>> {
         let entries = self.map(node, what)?;
         for (key, _) in entries {
@@ -43,6 +45,7 @@ impl Reader {
     }
 
     /// A map with any keys.
+    #[cfg_attr(test, track_caller)]
     pub fn map<'a>(&mut self, node: &'a Node, what: &str) -> Option<&'a [(Key, Node)]> {
         match &node.value {
             Value::Map(entries) => Some(entries),
@@ -51,11 +54,16 @@ impl Reader {
     }
 
     /// The map of `key`, empty where there is none.
+    #[cfg_attr(test, track_caller)]
     pub fn map_of<'a>(&mut self, fields: Fields<'a>, key: &str) -> &'a [(Key, Node)] {
-        fields.get(key).and_then(|node| self.map(node, &format!("`{key}`"))).unwrap_or_default()
+        match fields.get(key) {
+            Some(node) => self.map(node, &format!("`{key}`")).unwrap_or_default(),
+            None => &[],
+        }
     }
 
     /// A list; a single value counts as a list of one.
+    #[cfg_attr(test, track_caller)]
     pub fn list<'a>(&mut self, node: &'a Node, what: &str) -> Option<&'a [Node]> {
         match &node.value {
             Value::List(items) => Some(items),
@@ -65,6 +73,7 @@ impl Reader {
     }
 
     /// A text.
+    #[cfg_attr(test, track_caller)]
     pub fn text<'a>(&mut self, node: &'a Node, what: &str) -> Option<&'a str> {
         match node.text() {
             Some(text) => Some(text),
@@ -73,6 +82,7 @@ impl Reader {
     }
 
     /// A scalar as it would be written on a command line.
+    #[cfg_attr(test, track_caller)]
     pub fn word(&mut self, node: &Node, what: &str) -> Option<String> {
         match &node.value {
             Value::Scalar(Json::String(text)) => Some(text.clone()),
@@ -82,6 +92,7 @@ impl Reader {
     }
 
     /// A whole number within `range`.
+    #[cfg_attr(test, track_caller)]
     pub fn integer(&mut self, node: &Node, what: &str, range: std::ops::RangeInclusive<u64>) -> Option<u64> {
         let number = match &node.value {
             Value::Scalar(value) => value.as_u64().filter(|number| range.contains(number)),
@@ -89,8 +100,12 @@ impl Reader {
         };
         if number.is_none() {
             let (low, high) = range.into_inner();
-            let limits = if high == u64::MAX { format!("{low} or more") } else { format!("{low} to {high}") };
-            return self.fail(node.place, format!("{what} is {}; expected a whole number, {limits}", node.found()));
+            let expected = match high {
+                _ if low == high => low.to_string(),
+                u64::MAX => format!("a whole number, {low} or more"),
+                _ => format!("a whole number, {low} to {high}"),
+            };
+            return self.fail(node.place, format!("{what} is {}; expected {expected}", node.found()));
         }
         number
     }

@@ -13,8 +13,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::child::{self, Ended};
 use crate::error::{Error, Result};
 use crate::foreign::ForeignCall;
-use crate::ledger::{Ledger, host};
+use crate::ledger::{Ledger, StepRecord, host};
 use crate::plan::{Plan, PlannedStep, Work};
+use crate::select::State;
 use crate::workflow::Workflow;
 
 /// How often a log gets a line of a step's progress.
@@ -31,16 +32,19 @@ pub struct How {
 
 /// Runs `plan`; gives the run's id.
 pub fn run(workflow: &Workflow, plan: &Plan, root: &Location, how: How) -> Result<String> {
-    if !how.single_writer && plan.steps.iter().any(|step| !step.found) {
+    if !how.single_writer && plan.steps.iter().any(|step| step.state.runs()) {
         root.probe()?;
     }
     let mut ledger = Ledger::start(root, &plan.record(&workflow.name), workflow.seed)?;
     let screen = Screen::new(plan);
     screen.say(&format!("run {} of {}: {}", ledger.row.run, workflow.name, counts(plan)));
-    let logs = ledger.place.join("logs");
-    let logs = logs.local().map_or_else(|| std::env::temp_dir().join("evoq").join(&ledger.row.run), Path::to_path_buf);
+    let logs = log_folder(&ledger.place, &ledger.row.run);
     let start = Instant::now();
-    let result = plan.steps.iter().try_for_each(|step| one(step, &mut ledger, &logs, how, &screen));
+    let result = plan
+        .steps
+        .iter()
+        .filter(|step| step.state != State::Left)
+        .try_for_each(|step| one(step, &mut ledger, &logs, how, &screen));
     screen.clear();
     let outcome = match &result {
         Ok(()) => "done",
@@ -54,15 +58,29 @@ pub fn run(workflow: &Workflow, plan: &Plan, root: &Location, how: How) -> Resul
 }
 
 fn counts(plan: &Plan) -> String {
-    let found = plan.steps.iter().filter(|step| step.found).count();
-    format!("{} steps, {found} found, {} to make", plan.steps.len(), plan.steps.len() - found)
+    let count = |is: fn(State) -> bool| plan.steps.iter().filter(|step| is(step.state)).count();
+    let left = match count(|state| state == State::Left) {
+        0 => String::new(),
+        left => format!(", {left} left out"),
+    };
+    let (found, to_make) = (count(|state| state == State::Cached), count(State::runs));
+    format!("{} steps, {found} found, {to_make} to make{left}", plan.steps.len())
 }
 
 /// Makes one step, unless it is there.
 fn one(step: &PlannedStep, ledger: &mut Ledger, logs: &Path, how: How, screen: &Screen) -> Result<()> {
     let (started_ms, start) = (now_ms(), Instant::now());
     // Two steps of one plan can be one artifact; another run may have made it meanwhile.
-    let found = step.found || is_there(&step.location)?;
+    let found = match step.state {
+        State::Again => {
+            // Another run may have removed it, or not yet made it.
+            if let Some(old) = at(&step.location)? {
+                old.remove()?;
+            }
+            false
+        }
+        state => state == State::Cached || at(&step.location)?.is_some(),
+    };
     let result = if found { Ok(()) } else { make(step, logs, how, screen) };
     let record = &step.record;
     let outcome = match &result {
@@ -74,6 +92,7 @@ fn one(step: &PlannedStep, ledger: &mut Ledger, logs: &Path, how: How, screen: &
         run: ledger.row.run.clone(),
         workflow_step: record.step.clone(),
         round: record.round,
+        variant: record.variant.text(),
         stage: record.stage.clone(),
         fingerprint: record.fingerprint.clone(),
         cached: found,
@@ -91,12 +110,25 @@ fn one(step: &PlannedStep, ledger: &mut Ledger, logs: &Path, how: How, screen: &
     result
 }
 
-fn is_there(location: &Location) -> Result<bool> {
+fn at(location: &Location) -> Result<Option<Artifact>> {
     match Artifact::at(location) {
-        Ok(_) => Ok(true),
-        Err(evoq_artifacts::Error::NoArtifact { .. }) => Ok(false),
+        Ok(artifact) => Ok(Some(artifact)),
+        Err(evoq_artifacts::Error::NoArtifact { .. }) => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+/// The folder of the logs of `run`, whose entries in the ledger are at `place`: there, or where that is no folder on this
+/// machine.
+pub fn log_folder(place: &Location, run: &str) -> PathBuf {
+    place.join("logs").local().map_or_else(|| std::env::temp_dir().join("evoq").join(run), Path::to_path_buf)
+}
+
+/// The name of a step's log: `votes.log`, `1-votes.log`; in a matrix with the start of the fingerprint, as there are several.
+pub fn log_name(record: &StepRecord) -> String {
+    let round = record.round.map_or_else(String::new, |round| format!("{round}-"));
+    let variant = record.variant.text().map_or_else(String::new, |_| format!("-{}", &record.fingerprint[..8]));
+    format!("{round}{}{variant}.log", record.step)
 }
 
 fn make(step: &PlannedStep, logs: &Path, how: How, screen: &Screen) -> Result<()> {
@@ -104,8 +136,7 @@ fn make(step: &PlannedStep, logs: &Path, how: How, screen: &Screen) -> Result<()
         return Err(Error::Interrupted);
     }
     screen.started(step);
-    let name = step.record.round.map_or_else(String::new, |round| format!("{round}-"));
-    let log = logs.join(format!("{name}{}.log", step.record.step));
+    let log = logs.join(log_name(&step.record));
     let scratch = tempfile::tempdir()
         .map_err(|error| Error::Program(format!("a temporary folder could not be made: {error}")))?;
     let mut command = command(step, scratch.path(), how)?;
@@ -118,7 +149,7 @@ fn make(step: &PlannedStep, logs: &Path, how: How, screen: &Screen) -> Result<()
         return Err(failed(line_of(&ended), if ended.code == Some(2) { 2 } else { 1 }));
     }
     if let Work::Command(call) = &step.work {
-        commit(step, call, scratch.path()).map_err(|error| failed(error.to_string(), error.exit_code()))?;
+        return commit(step, call, scratch.path()).map_err(|error| failed(error.to_string(), error.exit_code()));
     }
     match Artifact::at(&step.location) {
         Ok(made) if made.fingerprint() == step.record.fingerprint => Ok(()),
@@ -145,13 +176,15 @@ fn line_of(ended: &Ended) -> String {
 /// The program of a step with all its flags.
 fn command(step: &PlannedStep, scratch: &Path, how: How) -> Result<Command> {
     match &step.work {
-        Work::Stage { program, flags } => {
+        Work::Stage { program, flags, .. } => {
             let mut command = Command::new(program);
             for (name, uris) in &step.inputs {
                 command.args(uris.iter().map(|uri| format!("--{name}={uri}")));
             }
             command.args(flags).arg(format!("--out={}", step.location.uri()));
-            command.args(how.threads.map(|threads| format!("--threads={threads}")));
+            let cpus = step.resources.cpus.and_then(|cpus| usize::try_from(cpus).ok());
+            let threads = [how.threads, cpus].into_iter().flatten().min();
+            command.args(threads.map(|threads| format!("--threads={threads}")));
             command.args(how.single_writer.then_some("--single-writer"));
             Ok(command)
         }
@@ -194,6 +227,7 @@ struct Screen {
     bar: Option<ProgressBar>,
     names: usize,
     stages: usize,
+    variants: usize,
     last: Mutex<Instant>,
 }
 
@@ -209,7 +243,8 @@ impl Screen {
         });
         let widest = |name: fn(&PlannedStep) -> &str| plan.steps.iter().map(|it| name(it).len()).max().unwrap_or(0);
         let (names, stages) = (widest(|it| &it.record.step), widest(|it| &it.record.stage));
-        Self { bar, names, stages, last: Mutex::new(Instant::now()) }
+        let variants = plan.steps.iter().map(|it| it.record.variant.to_string().len()).max().unwrap_or(0);
+        Self { bar, names, stages, variants, last: Mutex::new(Instant::now()) }
     }
 
     fn say(&self, line: &str) {
@@ -221,13 +256,9 @@ impl Screen {
 
     fn head(&self, step: &PlannedStep) -> String {
         let round = step.record.round.map_or_else(|| "-".to_owned(), |round| round.to_string());
-        format!(
-            "{round:>3}  {:names$}  {:stages$}",
-            step.record.step,
-            step.record.stage,
-            names = self.names,
-            stages = self.stages
-        )
+        let (names, stages, variants) = (self.names, self.stages, self.variants);
+        let head = format!("{round:>3}  {:names$}  {:stages$}", step.record.step, step.record.stage);
+        if variants == 0 { head } else { format!("{head}  {:variants$}", step.record.variant.to_string()) }
     }
 
     fn started(&self, step: &PlannedStep) {
@@ -269,8 +300,8 @@ mod tests {
     use super::*;
     use crate::foreign::tests::{pairs_file, place};
     use crate::ledger::run_steps;
-    use crate::plan::reasons;
     use crate::stages::Stages;
+    use crate::why::reasons;
 
     /// A folder with a workflow and a table, and what running it with `sets` gives.
     struct Flow(tempfile::TempDir);

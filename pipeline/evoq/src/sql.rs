@@ -1,92 +1,253 @@
 //! SQL over the tables of a run, on `DataFusion`: every table by name, all rounds, on a folder or a bucket.
 //!
-//! A table is a view over the Parquet parts of every step that wrote one of that name, with `run`, `round` and
-//! `workflow_step` in front, which come from the ledger. `runs` and `run_steps` hold all runs of the root.
+//! A table is one scan over the Parquet parts of every step that wrote one of that name, with `run`, `round`,
+//! `workflow_step` and `variant` in front, which come from the ledger. `runs` and `run_steps` hold all runs of the root. Views stand on them.
+
+mod args;
+mod describe;
+mod parts;
+mod prompt;
+mod rows;
+#[cfg(test)]
+mod tests;
+mod views;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
 use datafusion::catalog::MemTable;
-use datafusion::common::ScalarValue;
-use datafusion::dataframe::DataFrame;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
 use datafusion::error::DataFusionError;
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::context::SQLOptions;
-use datafusion::prelude::{Expr, SessionConfig, SessionContext, ident, lit};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::{DFParser, Statement};
-use evoq_artifacts::{Artifact, Location, Part, block_on};
-use evoq_schemas::{RunRow, RunStepRow, Table, TableInfo};
+use datafusion::sql::sqlparser::ast::Statement as Ast;
+use evoq_artifacts::{Artifact, Location, unfinished};
+use evoq_schemas::{RunRow, RunStepRow, Table, Timing};
+use futures::StreamExt;
+use tokio::runtime::Runtime;
 use url::Url;
+
+pub use args::{SqlArgs, run};
+pub use rows::{Answer, Format};
 
 use crate::error::{Error, Result};
 use crate::ledger;
-use crate::print::Answer;
 use crate::problem::suggestion;
+use parts::{Origin, PartsTable};
+use views::VIEWS;
 
-/// The tables of one run, to be queried.
+/// The tables of some runs, to be queried.
 pub struct Database {
     context: SessionContext,
-    tables: Vec<String>,
-    run: String,
+    /// What there is, in the order of the flow.
+    known: Vec<Known>,
+    runs: Vec<String>,
+    /// Queries are work for all cores; the storage's own runtime waits for the network.
+    runtime: Runtime,
+}
+
+/// A table or view that can be asked.
+#[derive(Debug)]
+struct Known {
+    name: String,
+    /// Its rows, where that is known without asking.
+    rows: Option<u64>,
+}
+
+/// The rows of a result, as they come.
+pub struct Rows<'a> {
+    /// The columns.
+    pub schema: SchemaRef,
+    source: Source<'a>,
+}
+
+enum Source<'a> {
+    Stream(SendableRecordBatchStream, &'a Runtime),
+    Held(std::vec::IntoIter<RecordBatch>),
+}
+
+impl Iterator for Rows<'_> {
+    type Item = Result<RecordBatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match &mut self.source {
+            Source::Held(batches) => batches.next().map(Ok),
+            Source::Stream(stream, runtime) => {
+                runtime.block_on(stream.next()).map(|batch| batch.map_err(|error| fault(&error)))
+            }
+        }
+    }
+}
+
+impl From<Answer> for Rows<'_> {
+    fn from(answer: Answer) -> Self {
+        Self { schema: answer.schema, source: Source::Held(answer.batches.into_iter()) }
+    }
 }
 
 impl Database {
-    /// The tables of `run`, or of the latest run at `root`.
-    pub fn open(root: &Location, run: Option<&str>) -> Result<Self> {
-        let runs = ledger::runs(root)?;
-        let run = match (run, runs.last()) {
-            (Some(run), _) if runs.iter().any(|it| it == run) => run.to_owned(),
-            (Some(run), _) => {
-                let near = suggestion(run, runs.iter().map(String::as_str));
-                return Err(Error::BadInput(format!("there is no run {run} at {}{near}", root.uri())));
-            }
-            (None, Some(latest)) => latest.clone(),
-            (None, None) => {
-                let message =
-                    format!("{}: no run has been entered here; `evoq run FILE --root …` makes one", root.uri());
-                return Err(Error::BadInput(message));
-            }
+    /// The tables of `runs`, or of the latest run at `root` where none is named.
+    pub fn open(root: &Location, runs: &[String]) -> Result<Self> {
+        Self::with(root, runs, false)
+    }
+
+    /// The same, with the rows that steps which are not finished have written so far.
+    pub fn live(root: &Location, runs: &[String]) -> Result<Self> {
+        Self::with(root, runs, true)
+    }
+
+    fn with(root: &Location, runs: &[String], is_live: bool) -> Result<Self> {
+        let all = ledger::runs(root)?;
+        let runs = match runs {
+            [] => vec![ledger::chosen(root, None)?],
+            runs => runs.iter().map(|run| ledger::chosen(root, Some(run))).collect::<Result<_>>()?,
         };
-        let config = SessionConfig::new().with_information_schema(true);
-        let mut database = Self { context: SessionContext::new_with_config(config), tables: Vec::new(), run };
+        let mut config = SessionConfig::new().with_information_schema(true);
+        // What a predicate leaves out is not decoded: replies and pictures are most of a table's bytes.
+        config.options_mut().execution.parquet.pushdown_filters = true;
+        config.options_mut().execution.parquet.reorder_filters = true;
+        let context = SessionContext::new_with_config(config);
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let mut database = Self { context, known: Vec::new(), runs, runtime };
         database.register_store(root)?;
-        database.register_ledger(root, &runs)?;
-        database.register_tables(root)?;
+        database.register_tables(root, is_live)?;
+        database.register_ledger(root, &all)?;
+        database.register_views()?;
         Ok(database)
     }
 
     /// The results of the statements in `sql`, which can read and cannot write.
     pub fn query(&self, sql: &str) -> Result<Vec<Answer>> {
-        let statements = DFParser::parse_sql(sql).map_err(|error| fault(&error))?;
-        statements.into_iter().map(|statement| self.answer(statement)).collect()
+        let rows =
+            Self::statements(sql)?.into_iter().map(|statement| self.rows(statement)).collect::<Result<Vec<_>>>()?;
+        rows.into_iter()
+            .map(|rows| Ok(Answer { schema: rows.schema.clone(), batches: rows.collect::<Result<_>>()? }))
+            .collect()
     }
 
-    fn answer(&self, statement: Statement) -> Result<Answer> {
+    /// The statements in `sql`.
+    fn statements(sql: &str) -> Result<Vec<Statement>> {
+        let statements = DFParser::parse_sql(sql).map_err(|error| fault(&error))?;
+        Ok(statements.into())
+    }
+
+    /// The result of one statement.
+    fn rows(&self, statement: Statement) -> Result<Rows<'_>> {
+        if matches!(&statement, Statement::Statement(ast) if matches!(**ast, Ast::ShowTables { .. })) {
+            return Ok(describe::overview(&self.known).into());
+        }
         let state = self.context.state();
-        for table in state.resolve_table_references(&statement).map_err(|error| fault(&error))? {
-            let name = table.table();
+        let names = state.resolve_table_references(&statement).map_err(|error| fault(&error))?;
+        for table in &names {
             let is_system = table.schema() == Some("information_schema");
-            if !is_system && !self.tables.iter().any(|known| known == name) {
-                let near = suggestion(name, self.tables.iter().map(String::as_str));
-                return Err(Error::BadInput(format!("run {} has no table `{name}`{near}", self.run)));
+            if !is_system && !self.has(table.table()) {
+                return Err(self.unknown(table.table()));
             }
         }
-        let work = async {
-            let plan = state.statement_to_plan(statement).await?;
-            let only_reads = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-            only_reads.verify_plan(&plan)?;
-            let frame = self.context.execute_logical_plan(plan).await?;
-            let schema = Arc::new(frame.schema().as_arrow().clone());
-            Ok(Answer { schema, batches: frame.collect().await? })
-        };
-        block_on(work).map_err(|error: DataFusionError| fault(&error))
+        self.runtime
+            .block_on(async {
+                let plan = state.statement_to_plan(statement).await?;
+                let only_reads =
+                    SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+                only_reads.verify_plan(&plan)?;
+                if let (LogicalPlan::DescribeTable(plan), [table]) = (&plan, names.as_slice()) {
+                    return Ok(describe::describe(table.table(), &plan.schema).into());
+                }
+                let frame = self.context.execute_logical_plan(plan).await?;
+                let stream = frame.execute_stream().await?;
+                Ok(Rows { schema: stream.schema(), source: Source::Stream(stream, &self.runtime) })
+            })
+            .map_err(|error: DataFusionError| fault(&error))
+    }
+
+    /// The runs that are looked at.
+    pub fn runs(&self) -> &[String] {
+        &self.runs
+    }
+
+    /// The same for people.
+    fn title(&self) -> String {
+        format!("{} {}", if self.runs.len() == 1 { "run" } else { "runs" }, self.runs.join(", "))
+    }
+
+    /// The names of all tables, views and their columns.
+    fn names(&self) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        for known in &self.known {
+            let table = self.runtime.block_on(self.context.table(&known.name)).map_err(|error| fault(&error))?;
+            names.push(known.name.clone());
+            names.extend(table.schema().fields().iter().map(|field| field.name().clone()));
+        }
+        Ok(names)
+    }
+
+    /// Whether there is a table or view of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.known.iter().any(|known| known.name == name)
+    }
+
+    fn unknown(&self, name: &str) -> Error {
+        let runs = self.runs.join(" and ");
+        if let Some(view) = views::view(name) {
+            return Error::BadInput(format!(
+                "run {runs} has no table `{}`, which the view `{name}` is made of",
+                view.table
+            ));
+        }
+        let near = suggestion(name, self.known.iter().map(|known| known.name.as_str()));
+        Error::BadInput(format!("run {runs} has no table `{name}`{near}"))
     }
 
     fn register_store(&self, root: &Location) -> Result<()> {
         let Some(rest) = root.uri().strip_prefix("s3://") else { return Ok(()) };
         let bucket = rest.split('/').next().unwrap_or_default();
         self.context.register_object_store(&url(&format!("s3://{bucket}"))?, root.store());
+        Ok(())
+    }
+
+    fn register_tables(&mut self, root: &Location, is_live: bool) -> Result<()> {
+        let known = evoq_schemas::tables();
+        let mut tables: BTreeMap<usize, PartsTable> = BTreeMap::new();
+        let unfinished = if is_live { unfinished(root)? } else { Vec::new() };
+        for run in &self.runs {
+            let done = ledger::run_steps(root, run)?;
+            for step in done.iter().filter(|step| step.outcome == "done") {
+                let artifact = Artifact::at(&root.join(&step.stage).join(&step.fingerprint))?;
+                let variant = step.variant.clone();
+                let origin = Origin { run, round: step.round, workflow_step: &step.workflow_step, variant };
+                for (place, info) in known.iter().enumerate() {
+                    if artifact.manifest.tables.contains_key(info.name) {
+                        let table = tables.entry(place).or_insert_with(|| PartsTable::new(info));
+                        table.add(&origin, &artifact.table_parts(info.name)?)?;
+                    }
+                }
+            }
+            let plan = if unfinished.is_empty() { Vec::new() } else { ledger::plan(root, run)?.steps };
+            let is_done =
+                |fingerprint: &str| done.iter().any(|row| row.fingerprint == fingerprint && row.outcome == "done");
+            for step in plan.iter().filter(|step| !is_done(&step.fingerprint)) {
+                let origin = Origin { run, round: step.round, workflow_step: &step.step, variant: step.variant.text() };
+                for it in unfinished.iter().filter(|it| it.live.step.fingerprint == step.fingerprint) {
+                    for (place, info) in known.iter().enumerate() {
+                        let parts = it.parts(info.name);
+                        if !parts.is_empty() {
+                            tables.entry(place).or_insert_with(|| PartsTable::new(info)).add(&origin, &parts)?;
+                        }
+                    }
+                }
+            }
+        }
+        for (place, table) in tables {
+            let (name, rows) = (known[place].name, table.rows());
+            self.context.register_table(name, Arc::new(table)).map_err(|error| fault(&error))?;
+            self.known.push(Known { name: name.to_owned(), rows: Some(rows) });
+        }
         Ok(())
     }
 
@@ -97,56 +258,32 @@ impl Database {
             steps.extend(ledger::run_steps(root, run)?);
         }
         self.register_rows::<RunRow>(&rows)?;
-        self.register_rows::<RunStepRow>(&steps)
+        self.register_rows::<RunStepRow>(&steps)?;
+        let place = place_url(&root.join("ledger").join(Timing::NAME), "/")?;
+        let options = ListingOptions::new(Arc::new(ParquetFormat::default())).with_file_extension(".parquet");
+        let timings = ListingTableConfig::new(place).with_listing_options(options).with_schema(Timing::schema());
+        let registered = ListingTable::try_new(timings)
+            .and_then(|timings| self.context.register_table(Timing::NAME, Arc::new(timings)));
+        registered.map_err(|error| fault(&error))?;
+        self.known.push(Known { name: Timing::NAME.to_owned(), rows: None });
+        Ok(())
     }
 
     fn register_rows<T: Table>(&mut self, rows: &[T]) -> Result<()> {
         let table = MemTable::try_new(T::schema(), vec![vec![T::batch(rows)]]).map_err(|error| fault(&error))?;
         self.context.register_table(T::NAME, Arc::new(table)).map_err(|error| fault(&error))?;
-        self.tables.push(T::NAME.to_owned());
+        self.known.push(Known { name: T::NAME.to_owned(), rows: Some(rows.len() as u64) });
         Ok(())
     }
 
-    fn register_tables(&mut self, root: &Location) -> Result<()> {
-        let mut views: BTreeMap<&str, DataFrame> = BTreeMap::new();
-        let known = evoq_schemas::tables();
-        for step in ledger::run_steps(root, &self.run)?.iter().filter(|step| step.outcome == "done") {
-            let artifact = Artifact::at(&root.join(&step.stage).join(&step.fingerprint))?;
-            for info in &known {
-                if !artifact.manifest.tables.contains_key(info.name) {
-                    continue;
-                }
-                let frame = self.step_table(info, step, &artifact.table_parts(info.name)?)?;
-                let view = match views.remove(info.name) {
-                    Some(view) => view.union(frame).map_err(|error| fault(&error))?,
-                    None => frame,
-                };
-                views.insert(info.name, view);
-            }
-        }
-        for (name, view) in views {
-            self.context.register_table(name, view.into_view()).map_err(|error| fault(&error))?;
-            self.tables.push(name.to_owned());
+    fn register_views(&mut self) -> Result<()> {
+        for view in VIEWS.iter().filter(|view| self.has(view.table)).collect::<Vec<_>>() {
+            let frame = self.runtime.block_on(self.context.sql(view.sql));
+            let registered = frame.and_then(|frame| self.context.register_table(view.name, frame.into_view()));
+            registered.map_err(|error| fault(&error))?;
+            self.known.push(Known { name: view.name.to_owned(), rows: None });
         }
         Ok(())
-    }
-
-    /// One step's table, with where it comes from in front.
-    fn step_table(&self, info: &TableInfo, step: &RunStepRow, parts: &[Part]) -> Result<DataFrame> {
-        let urls: Result<Vec<ListingTableUrl>> = parts.iter().map(part_url).collect();
-        let schema = (info.schema)();
-        let mut columns: Vec<Expr> = vec![
-            lit(step.run.clone()).alias("run"),
-            lit(ScalarValue::UInt32(step.round)).alias("round"),
-            lit(step.workflow_step.clone()).alias("workflow_step"),
-        ];
-        columns.extend(schema.fields().iter().map(|field| ident(field.name())));
-        let options = ListingOptions::new(Arc::new(ParquetFormat::default())).with_file_extension(".parquet");
-        let config = ListingTableConfig::new_with_multi_paths(urls?).with_listing_options(options).with_schema(schema);
-        ListingTable::try_new(config)
-            .and_then(|table| self.context.read_table(Arc::new(table)))
-            .and_then(|frame| frame.select(columns))
-            .map_err(|error| fault(&error))
     }
 }
 
@@ -155,15 +292,16 @@ pub fn syntax_fault(sql: &str) -> Option<String> {
     DFParser::parse_sql(sql).err().map(|error| fault(&error).to_string())
 }
 
-/// A part's place for `DataFusion`; a path as a file URL, in which no character means a pattern.
-fn part_url(part: &Part) -> Result<ListingTableUrl> {
-    let place = part.location();
-    let url = match place.local() {
+/// A place for `DataFusion`, a folder with the `end` `/`; a path as a file URL, in which no character means a pattern.
+fn place_url(place: &Location, end: &str) -> Result<ListingTableUrl> {
+    let mut url = match place.local() {
         Some(path) => {
             Url::from_file_path(path).map_err(|()| Error::Query(format!("{} is no absolute path", place.uri())))?
         }
         None => url(place.uri())?,
     };
+    let whole = format!("{}{end}", url.path());
+    url.set_path(&whole);
     ListingTableUrl::try_new(url, None).map_err(|error| fault(&error))
 }
 
@@ -180,117 +318,5 @@ fn fault(error: &DataFusionError) -> Error {
         | DataFusionError::SchemaError(..)
         | DataFusionError::NotImplemented(_) => Error::BadInput(format!("the query cannot be understood: {text}")),
         _ => Error::Query(format!("the query failed: {text}")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ledger::{Ledger, PlanRecord};
-    use crate::print::Format;
-    use evoq_artifacts::{Draft, Header};
-    use evoq_schemas::{Finish, ImageId, Outcome, PairId, Presented, Vote};
-
-    fn vote(k: u16, outcome: Outcome) -> Vote {
-        let (image_a, image_b) = (ImageId::from("s/a"), ImageId::from("s/b"));
-        Vote {
-            pair_id: PairId::of(&image_a, &image_b),
-            image_a,
-            image_b,
-            vote: k,
-            samples: Some(4),
-            presented: Presented::Ab,
-            outcome: Some(outcome),
-            invalid_reason: (outcome == Outcome::Invalid).then(|| "no box".to_owned()),
-            reply: Some(String::new()),
-            answer_logprob: None,
-            tokens: 1,
-            finish: Some(Finish::Stop),
-            probability_a: None,
-            probability_b: None,
-            prompt: String::new(),
-            policy: String::new(),
-            min_pixels: None,
-            max_pixels: None,
-            seed: 1,
-        }
-    }
-
-    /// A root in which one run made votes in two rounds.
-    fn root() -> (tempfile::TempDir, Location) {
-        let folder = tempfile::tempdir().unwrap();
-        let root = Location::open(folder.path().join("a [b] c").to_str().unwrap()).unwrap();
-        let plan = PlanRecord { evoq: 1, workflow: "w".to_owned(), steps: Vec::new() };
-        let mut ledger = Ledger::start(&root, &plan, 1).unwrap();
-        for round in 1..=2 {
-            let fingerprint = format!("f{round}");
-            let header = Header {
-                stage: "vote".to_owned(),
-                stage_version: 1,
-                fingerprint: fingerprint.clone(),
-                parameters: serde_json::Map::new(),
-                inputs: BTreeMap::new(),
-            };
-            let mut draft = Draft::new(&root.join("vote").join(&fingerprint), header);
-            let mut writer = draft.table::<Vote>();
-            for k in 0..4 {
-                let outcome = if k < round { Outcome::A } else { Outcome::Invalid };
-                writer.push(vote(k, outcome)).unwrap();
-            }
-            draft.add("votes", writer.finish().unwrap());
-            draft.commit().unwrap();
-            let step = RunStepRow {
-                run: ledger.row.run.clone(),
-                workflow_step: "votes".to_owned(),
-                round: Some(u32::from(round)),
-                stage: "vote".to_owned(),
-                fingerprint,
-                cached: false,
-                started_ms: 0,
-                seconds: 1.0,
-                outcome: "done".to_owned(),
-                host: "h".to_owned(),
-            };
-            ledger.step(step).unwrap();
-        }
-        (folder, root)
-    }
-
-    fn csv(root: &Location, sql: &str) -> Result<String> {
-        let answers = Database::open(root, None)?.query(sql)?;
-        answers.iter().map(|answer| answer.text(Format::Csv)).collect()
-    }
-
-    #[test]
-    fn a_table_is_read_across_rounds_and_its_enumerations_compare_with_text() {
-        let (_folder, root) = root();
-        let sql = "SELECT round, workflow_step, count(*) AS votes FROM votes WHERE outcome = 'a' AND presented IN ('ab') \
-                   GROUP BY round, workflow_step ORDER BY round";
-        assert_eq!(csv(&root, sql).unwrap(), "round,workflow_step,votes\n1,votes,1\n2,votes,2\n");
-    }
-
-    #[test]
-    fn the_ledger_is_a_table_and_a_table_is_described() {
-        let (_folder, root) = root();
-        assert_eq!(csv(&root, "SELECT count(*) AS n FROM run_steps WHERE stage = 'vote'").unwrap(), "n\n2\n");
-        assert!(csv(&root, "DESCRIBE votes").unwrap().contains("answer_logprob,Float32,YES"));
-    }
-
-    #[test]
-    fn a_query_that_cannot_be_is_refused_with_what_there_is() {
-        let (_folder, root) = root();
-        let told = |sql: &str| csv(&root, sql).unwrap_err();
-        assert!(told("SELECT * FROM vote").to_string().ends_with("has no table `vote`; did you mean `votes`?"));
-        assert!(told("SELECT * FROM rewards").to_string().ends_with("; there are runs, run_steps, votes"));
-        assert_eq!(told("SELEC 1").exit_code(), 2);
-        assert_eq!(told("SELECT nothing FROM votes").exit_code(), 2);
-        assert_eq!(told("DROP TABLE votes").exit_code(), 2);
-    }
-
-    #[test]
-    fn a_root_without_runs_says_how_to_make_one() {
-        let folder = tempfile::tempdir().unwrap();
-        let root = Location::open(folder.path().to_str().unwrap()).unwrap();
-        assert!(csv(&root, "SELECT 1").unwrap_err().to_string().contains("evoq run FILE"));
     }
 }

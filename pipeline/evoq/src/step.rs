@@ -5,6 +5,7 @@
 //!   uses: vote                        # a stage: the program evoq-vote
 //!   in: { images: [photos, variants], pairs: pairs, policy: previous.policy }
 //!   with: { samples: 32 }             # the stage's flags
+//!   resources: { cpus: 8, gpus: 1, memory: 32GB }   # what it needs of a machine; results do not depend on it
 //! my-votes:
 //!   run: [python, my_vote.py, "{in.pairs}", "{out.votes}", "{seed}"]   # any command in place of a stage
 //!   in: { pairs: pairs }
@@ -12,10 +13,12 @@
 //!   version: 2                        # to be raised when the command changes in a way its files do not show
 //! ```
 //! An input is a step (the table named like the input), `step.table`, `previous.step`, `start.step`, `each-round.step`, or
-//! something outside the store: a path with a slash, or a URI.
+//! something outside the store: a path with a slash, or a URI. In `then`, `start.step` is a step of `then` in round 0, and what
+//! says so runs from round 1 on: `scores: [start.scores, scores]` compares each round with the start.
 
 use crate::problem::{Place, Problem};
 use crate::read::{Fields, Reader};
+use crate::resources::Asked;
 use crate::tree::{Key, Node, Origin, Value};
 
 /// A step, in one round.
@@ -29,7 +32,12 @@ pub struct Step {
     pub inputs: Vec<StepInput>,
     /// The stage's parameters.
     pub with: Vec<(Key, Node)>,
+    /// What it needs of a machine.
+    pub resources: Asked,
 }
+
+/// The keys of a step.
+pub const KEYS: [&str; 7] = ["uses", "run", "in", "with", "out", "version", "resources"];
 
 /// What a step runs.
 #[derive(Debug, Clone)]
@@ -124,7 +132,8 @@ impl Step {
     /// Reads the step `name`.
     pub fn read(name: &Key, node: &Node, reader: &mut Reader) -> Option<Self> {
         let what = format!("step `{}`", name.text);
-        let fields = reader.fields(node, &what, &["uses", "run", "in", "with", "out", "version"])?;
+        let fields = reader.fields(node, &what, &KEYS)?;
+        let resources = Asked::read(fields.get("resources"), &what, reader);
         let action = match (fields.get("uses"), fields.get("run")) {
             (Some(_), Some(run)) => {
                 reader.problems.push(
@@ -140,11 +149,19 @@ impl Step {
             (Some(uses), None) => uses_stage(&what, uses, fields, reader)?,
             (None, Some(run)) => Action::Run(command(&what, run, fields, reader)?),
         };
-        let inputs = reader.map_of(fields, "in").iter().filter(|(_, node)| !node.is_null());
+        let inputs = match fields.get("in") {
+            Some(node) => reader.map(node, &format!("{what}: `in`"))?,
+            None => &[],
+        };
+        let inputs = inputs.iter().filter(|(_, node)| !node.is_null());
         let inputs: Vec<StepInput> =
             inputs.map(|(name, node)| StepInput { name: name.clone(), references: references(node, reader) }).collect();
-        let with = reader.map_of(fields, "with").iter().filter(|(_, node)| !node.is_null()).cloned().collect();
-        Some(Self { name: name.clone(), action, inputs, with })
+        let with = match fields.get("with") {
+            Some(node) => reader.map(node, &format!("{what}: `with`"))?,
+            None => &[],
+        };
+        let with = with.iter().filter(|(_, node)| !node.is_null()).cloned().collect();
+        Some(Self { name: name.clone(), action, inputs, with, resources })
     }
 }
 
@@ -184,7 +201,11 @@ fn command(what: &str, run: &Node, fields: Fields<'_>, reader: &mut Reader) -> O
 
 /// The references that an input's value holds.
 pub fn references(node: &Node, reader: &mut Reader) -> Vec<Reference> {
-    let items = reader.list(node, "an input").unwrap_or_default();
+    let Some(items) = reader.list(node, "an input") else { return Vec::new() };
+    if items.is_empty() {
+        let message = "an input is an empty list; expected a step, a path or a URI";
+        reader.problems.push(Problem::new(node.place, message).help("leave the input away, or in `except` write `~`"));
+    }
     let mut list = Vec::new();
     for item in items {
         if let Some(text) = reader.text(item, "an input") {

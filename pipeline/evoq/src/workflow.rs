@@ -5,6 +5,7 @@
 //! name: evoquality
 //! seed: 1                      # every step's seed comes from it, the step's name and the round
 //! params: { photos: ./photos } # `${photos}`; `--set photos=FOLDER` takes its place
+//! matrix: { seed: [1, 2, 3] }  # parameters that take several values: all that follows, once for each combination
 //! steps: { … }                 # run once
 //! rounds:
 //!   count: 2
@@ -14,7 +15,7 @@
 //! then: { … }                  # run once, or once for the start and each round where a step reads `each-round.…`
 //! show: [{ title: …, sql: … }] # printed at the end of a run
 //! ```
-//! What one step says is in `step.rs`.
+//! What one step says is in `step.rs`, what a matrix says in `matrix.rs`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,8 +23,9 @@ use std::path::{Path, PathBuf};
 use evoq_artifacts::read_file;
 
 use crate::error::Error;
+use crate::matrix::{Matrix, Variant};
 use crate::params::Params;
-use crate::problem::{Problem, Problems, Source};
+use crate::problem::{Problem, Problems, Source, suggestion};
 use crate::read::{Fields, Reader};
 use crate::sql::syntax_fault;
 use crate::tree::{self, Key, Node, Value};
@@ -37,7 +39,22 @@ pub struct Workflow {
     pub folder: PathBuf,
     /// Its name.
     pub name: String,
-    /// Its seed.
+    /// Its seed; the first, where a matrix has several.
+    pub seed: u64,
+    /// What runs: once, or once for each combination of the matrix.
+    pub combinations: Vec<Combination>,
+    /// Queries whose results a run prints.
+    pub show: Vec<Show>,
+    /// What was found wrong so far. Reading goes on as far as it can, so that all faults are told at once.
+    pub problems: Vec<Problem>,
+}
+
+/// The workflow with one value for each parameter.
+#[derive(Debug)]
+pub struct Combination {
+    /// Which values of the matrix; no axis without a matrix.
+    pub variant: Variant,
+    /// The seed.
     pub seed: u64,
     /// The steps that run once, first.
     pub steps: Vec<(Key, Node)>,
@@ -45,9 +62,16 @@ pub struct Workflow {
     pub rounds: Rounds,
     /// The steps that run once, last, or once for the start and each round.
     pub then: Vec<(Key, Node)>,
-    /// Queries whose results a run prints.
-    pub show: Vec<Show>,
 }
+
+/// The keys of a workflow.
+pub const KEYS: [&str; 9] = ["evoq", "name", "seed", "params", "matrix", "steps", "rounds", "then", "show"];
+/// The keys of `rounds`.
+pub const ROUNDS_KEYS: [&str; 4] = ["count", "start", "steps", "except"];
+/// The keys of an entry of `show`.
+pub const SHOW_KEYS: [&str; 2] = ["title", "sql"];
+/// What cannot name a step: words of the references.
+pub const WORDS: [&str; 3] = ["previous", "start", "each-round"];
 
 /// The rounds; `count` is 0 where there are none.
 #[derive(Debug, Default)]
@@ -82,25 +106,35 @@ impl Workflow {
         Ok(Self::parse(&Source { name, text: text.into() }, folder, sets)?)
     }
 
-    /// Reads a workflow from its text.
+    /// Reads a workflow from its text. An error is text that cannot be read at all; other faults are in `problems`.
     pub fn parse(source: &Source, folder: PathBuf, sets: &[String]) -> Result<Self, Problems> {
         let tree = tree::parse(&source.text).map_err(|problem| Problems::new(source, vec![problem]))?;
         let mut reader = Reader::default();
-        let workflow = read(source, folder, &tree, sets, &mut reader);
-        match workflow {
-            Some(workflow) if reader.problems.is_empty() => Ok(workflow),
-            _ => Err(Problems::new(source, reader.problems)),
+        match read(source, folder, &tree, sets, &mut reader) {
+            Some(workflow) => Ok(Self { problems: reader.problems, ..workflow }),
+            None => Err(Problems::new(source, reader.problems)),
         }
     }
 }
 
 fn read(source: &Source, folder: PathBuf, tree: &Node, sets: &[String], reader: &mut Reader) -> Option<Workflow> {
-    let known = ["evoq", "name", "seed", "params", "steps", "rounds", "then", "show"];
-    let raw = reader.fields(tree, "the workflow", &known)?;
-    let given = reader.map_of(raw, "params");
-    let params = Params::new(given, raw.get("seed"), sets, reader);
-    let filled = params.fill(&without_params(tree), reader);
-    let fields = reader.fields(&filled, "the workflow", &known)?;
+    let fields = reader.fields(tree, "the workflow", &KEYS)?;
+    let mut matrix = Matrix::read(fields.get("matrix"), reader);
+    let sets = matrix.narrowed(sets, reader);
+    let given = reader.map_of(fields, "params");
+    let params = Params::new(given, fields.get("seed"), &sets, &matrix.names(), reader);
+    matrix.check(&params, reader);
+    let mut combinations = Vec::new();
+    let all = matrix.combinations(reader);
+    // The name and the queries are said once, with the first values of a matrix.
+    let first = all.first().map_or(&[][..], |(_, settings)| settings);
+    let once = params.with(first);
+    for (variant, settings) in &all {
+        combinations.push(combination(fields, variant.clone(), &params.with(settings), reader));
+    }
+    if let Some(first) = combinations.first() {
+        names(first, reader);
+    }
     match fields.get("evoq") {
         Some(version) => {
             let _ = reader.integer(version, "`evoq`, the version of the workflow grammar,", 1..=1);
@@ -110,39 +144,42 @@ fn read(source: &Source, folder: PathBuf, tree: &Node, sets: &[String], reader: 
                 .help("write `evoq: 1` as its first line"),
         ),
     }
-    let name = match fields.get("name") {
-        Some(name) => reader.text(name, "`name`").map(str::to_owned),
+    let name = match fields.get("name").map(|name| once.fill(name, reader)) {
+        Some(name) => reader.text(&name, "`name`").map(str::to_owned),
         None => reader.fail(tree.place, "the workflow has no `name`"),
     };
-    let seed = params.get("seed").and_then(|seed| reader.integer(seed, "`seed`", 0..=u64::MAX));
-    let workflow = Workflow {
+    let show = fields.get("show").map(|node| once.fill(node, reader));
+    Some(Workflow {
         source: source.clone(),
         folder,
         name: name.unwrap_or_default(),
+        seed: combinations.first().map_or(1, |first| first.seed),
+        combinations,
+        show: show.map_or_else(Vec::new, |node| shows(&node, reader)),
+        problems: Vec::new(),
+    })
+}
+
+/// What runs with the values of `params`.
+fn combination(fields: Fields<'_>, variant: Variant, params: &Params, reader: &mut Reader) -> Combination {
+    let mut steps = |key: &str| {
+        let node = params.fill(fields.get(key)?, reader);
+        reader.map(&node, &format!("`{key}`")).map(<[_]>::to_vec)
+    };
+    let (first, last) = (steps("steps"), steps("then"));
+    let rounds = fields.get("rounds").map(|node| params.fill(node, reader));
+    let seed = params.get("seed").and_then(|seed| reader.integer(seed, "`seed`", 0..=u64::MAX));
+    Combination {
+        variant,
         seed: seed.unwrap_or_default(),
-        steps: reader.map_of(fields, "steps").to_vec(),
-        rounds: rounds(fields, reader),
-        then: reader.map_of(fields, "then").to_vec(),
-        show: show(fields, reader),
-    };
-    names(&workflow, reader);
-    Some(workflow)
-}
-
-/// The tree without `params`, whose values are not themselves filled.
-fn without_params(tree: &Node) -> Node {
-    let mut tree = tree.clone();
-    if let Value::Map(entries) = &mut tree.value {
-        entries.retain(|(key, _)| key.text != "params");
+        steps: first.unwrap_or_default(),
+        rounds: rounds.and_then(|node| rounds_of(&node, reader)).unwrap_or_default(),
+        then: last.unwrap_or_default(),
     }
-    tree
 }
 
-fn rounds(fields: Fields<'_>, reader: &mut Reader) -> Rounds {
-    let Some(node) = fields.get("rounds") else { return Rounds::default() };
-    let Some(fields) = reader.fields(node, "`rounds`", &["count", "start", "steps", "except"]) else {
-        return Rounds::default();
-    };
+fn rounds_of(node: &Node, reader: &mut Reader) -> Option<Rounds> {
+    let fields = reader.fields(node, "`rounds`", &ROUNDS_KEYS)?;
     let count = match fields.get("count") {
         Some(count) => reader.integer(count, "`count`, the number of rounds,", 1..=10_000),
         None => reader.fail(node.place, "`rounds` has no `count`"),
@@ -161,23 +198,23 @@ fn rounds(fields: Fields<'_>, reader: &mut Reader) -> Rounds {
             }
         }
     }
-    Rounds {
+    Some(Rounds {
         count: count.and_then(|count| u32::try_from(count).ok()).unwrap_or(1),
         start: reader.map_of(fields, "start").to_vec(),
         steps: reader.map_of(fields, "steps").to_vec(),
         except,
-    }
+    })
 }
 
-fn show(fields: Fields<'_>, reader: &mut Reader) -> Vec<Show> {
-    let Some(node) = fields.get("show") else { return Vec::new() };
+fn shows(node: &Node, reader: &mut Reader) -> Vec<Show> {
     let Value::List(items) = &node.value else {
-        reader.problems.push(Problem::new(node.place, "`show` is not a list; expected `- { title: …, sql: … }`"));
+        let message = format!("`show` is {}; expected a list, `- {{ title: …, sql: … }}`", node.found());
+        reader.problems.push(Problem::new(node.place, message));
         return Vec::new();
     };
     let mut list = Vec::new();
     for item in items {
-        let Some(fields) = reader.fields(item, "an entry of `show`", &["title", "sql"]) else { continue };
+        let Some(fields) = reader.fields(item, "an entry of `show`", &SHOW_KEYS) else { continue };
         let mut text = |key: &str| match fields.get(key) {
             Some(node) => reader.text(node, &format!("`{key}`")).map(str::to_owned),
             None => reader.fail(item.place, format!("this entry of `show` has no `{key}`")),
@@ -194,14 +231,14 @@ fn show(fields: Fields<'_>, reader: &mut Reader) -> Vec<Show> {
 }
 
 /// Names are one space: a step is known by its name in SQL, in the ledger and in its seed.
-fn names(workflow: &Workflow, reader: &mut Reader) {
+fn names(combination: &Combination, reader: &mut Reader) {
     let mut seen: BTreeMap<&str, &Key> = BTreeMap::new();
-    for (key, _) in workflow.steps.iter().chain(&workflow.rounds.steps).chain(&workflow.then) {
+    for (key, _) in combination.steps.iter().chain(&combination.rounds.steps).chain(&combination.then) {
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
         if key.text.is_empty() || !key.text.chars().all(plain) {
             let message = format!("`{}` cannot name a step; expected letters, digits, `-` and `_`", key.text);
             reader.problems.push(Problem::new(key.place, message));
-        } else if ["previous", "start", "each-round"].contains(&key.text.as_str()) {
+        } else if WORDS.contains(&key.text.as_str()) {
             let message = format!("`{}` cannot name a step: it is a word of the grammar", key.text);
             reader.problems.push(Problem::new(key.place, message));
         } else if let Some(first) = seen.insert(&key.text, key) {
@@ -209,11 +246,11 @@ fn names(workflow: &Workflow, reader: &mut Reader) {
             reader.problems.push(Problem::new(key.place, message));
         }
     }
-    for (round, steps) in &workflow.rounds.except {
+    for (round, steps) in &combination.rounds.except {
         for (key, _) in steps {
-            if !workflow.rounds.steps.iter().any(|(name, _)| name.text == key.text) {
-                let known = workflow.rounds.steps.iter().map(|(name, _)| name.text.as_str());
-                let near = crate::problem::suggestion(&key.text, known);
+            if !combination.rounds.steps.iter().any(|(name, _)| name.text == key.text) {
+                let known = combination.rounds.steps.iter().map(|(name, _)| name.text.as_str());
+                let near = suggestion(&key.text, known);
                 let message = format!("round {round}: the rounds have no step `{}`{near}", key.text);
                 reader.problems.push(Problem::new(key.place, message));
             }
@@ -225,10 +262,21 @@ fn names(workflow: &Workflow, reader: &mut Reader) {
 pub(crate) mod tests {
     use super::*;
 
-    pub(crate) fn parsed(text: &str, sets: &[&str]) -> Result<Workflow, Problems> {
+    /// The workflow of a text, with the problems it may have.
+    pub(crate) fn read(text: &str, sets: &[&str]) -> Result<Workflow, Problems> {
         let source = Source { name: "w.yaml".to_owned(), text: text.into() };
         let sets: Vec<String> = sets.iter().map(|&set| set.to_owned()).collect();
         Workflow::parse(&source, PathBuf::from("/flows"), &sets)
+    }
+
+    /// The workflow of a text without faults.
+    pub(crate) fn parsed(text: &str, sets: &[&str]) -> Result<Workflow, Problems> {
+        let workflow = read(text, sets)?;
+        if workflow.problems.is_empty() {
+            Ok(workflow)
+        } else {
+            Err(Problems::new(&workflow.source, workflow.problems))
+        }
     }
 
     #[test]

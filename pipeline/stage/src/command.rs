@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{BufRead, Write};
 use std::sync::atomic::Ordering;
 
 use anyhow::Context;
@@ -10,6 +10,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use evoq_artifacts::{Artifact, Draft, Header, Location};
 use tracing_subscriber::EnvFilter;
 
+use crate::describe::Valued;
 use crate::describe::parameters;
 use crate::job::STOP;
 use crate::units::Shard;
@@ -24,6 +25,9 @@ pub(crate) fn run<S: Stage>(arguments: impl IntoIterator<Item = OsString>) -> an
     let describes = arguments.iter().any(|it| it == "--describe");
     if describes && arguments.len() == 2 {
         return print_description(&describe::<S>(None)?);
+    }
+    if arguments.len() == 2 && arguments.iter().any(|it| it == "--describe-each") {
+        return describe_each::<S>(std::io::stdin().lock());
     }
     let matches = command::<S>(!describes).try_get_matches_from(arguments)?;
     let stage = S::from_arg_matches(&matches)?;
@@ -40,7 +44,13 @@ pub(crate) fn run<S: Stage>(arguments: impl IntoIterator<Item = OsString>) -> an
     if !matches.get_flag("single-writer") {
         job.draft.location().probe()?;
     }
-    stage.run(&mut job)?;
+    if let Err(error) = stage.run(&mut job) {
+        // Another run of this step may have ended it, and removed what this one leant on.
+        let (Some(scratch), Ok(Some(artifact))) = (job.scratch, found(out, &fingerprint)) else { return Err(error) };
+        scratch.remove()?;
+        tracing::info!("another run of this step has ended it: {} {}", artifact.location().uri(), rows(&artifact));
+        return Ok(());
+    }
     job.check()?;
     if job.unfinished {
         // Another shard may have committed since the receipts were looked for.
@@ -54,8 +64,33 @@ pub(crate) fn run<S: Stage>(arguments: impl IntoIterator<Item = OsString>) -> an
     let receipts = job.divided.then(|| job.draft.clone());
     let artifact = job.draft.commit()?;
     receipts.map_or(Ok(()), |draft| draft.remove_receipts(false))?;
+    job.scratch.map_or(Ok(()), |scratch| scratch.remove())?;
     tracing::info!("{} {}", artifact.location().uri(), rows(&artifact));
     Ok(())
+}
+
+/// Answers each line of `lines`, a JSON list of flags, with a line of JSON ([`Valued`]): one process for all steps of a stage.
+fn describe_each<S: Stage>(lines: impl BufRead) -> anyhow::Result<()> {
+    let mut command = command::<S>(false);
+    for line in lines.lines() {
+        let flags: Vec<String> = serde_json::from_str(&line?).map_err(|error| {
+            crate::bad_input(format!("--describe-each: {error}; expected a JSON list of flags a line"))
+        })?;
+        let arguments = std::iter::once(S::NAME.to_owned()).chain(flags);
+        let stage = command.try_get_matches_from_mut(arguments).and_then(|matches| S::from_arg_matches(&matches));
+        let valued = match stage {
+            Ok(stage) => Valued::Values(parameters(&stage)?),
+            Err(error) => Valued::Error(first_line(&error.to_string())),
+        };
+        print(&(serde_json::to_string(&valued)? + "\n"))?;
+    }
+    Ok(())
+}
+
+/// What clap says first, without its `error: `.
+fn first_line(said: &str) -> String {
+    let line = said.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+    line.strip_prefix("error: ").unwrap_or(line).to_owned()
 }
 
 /// The artifact of this very step, if it is there already; another step's is in the way.
@@ -202,6 +237,8 @@ fn job<S: Stage>(stage: &S, matches: &ArgMatches, out: &str) -> anyhow::Result<(
         tables,
         policies,
         draft: Draft::new(&Location::open(out)?, header),
+        stage: S::NAME,
+        scratch: None,
         shard: shard.unwrap_or(Shard::ALL),
         unfinished: false,
         divided: false,

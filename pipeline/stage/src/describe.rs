@@ -22,6 +22,9 @@ pub struct Description {
     pub about: String,
     /// Whether its work divides into units that machines can share.
     pub divides: bool,
+    /// Whether it answers `--describe-each`.
+    #[serde(default)]
+    pub describes_each: bool,
     /// What it reads.
     pub inputs: Vec<InputDescription>,
     /// What it writes.
@@ -137,10 +140,21 @@ pub fn describe<S: Stage>(stage: Option<&S>) -> serde_json::Result<Description> 
         version: S::VERSION,
         about: S::ABOUT.to_owned(),
         divides: S::DIVIDES,
+        describes_each: true,
         inputs: inputs.collect(),
         outputs: outputs.collect(),
         parameters,
     })
+}
+
+/// The answer to one line of `--describe-each`: what a list of flags makes of the parameters.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Valued {
+    /// Their values after defaults.
+    Values(Map<String, Value>),
+    /// Why the flags are refused.
+    Error(String),
 }
 
 /// The parameters of `stage` by the flags' names; null counts as absent.

@@ -24,6 +24,15 @@ pub fn fingerprint(
 ///
 /// A `path` parameter must exist; a `source` may be something else (`procedural:…`), which then stands as it is.
 pub fn content_parameters(description: &Description, values: &Map<String, Value>) -> Result<Map<String, Value>> {
+    content_parameters_by(description, values, content_digest)
+}
+
+/// [`content_parameters`] with the digests that `digest` gives: many steps may name one folder.
+pub fn content_parameters_by(
+    description: &Description,
+    values: &Map<String, Value>,
+    mut digest: impl FnMut(&Path) -> Result<String>,
+) -> Result<Map<String, Value>> {
     let mut values = values.clone();
     for parameter in &description.parameters {
         let is_content = |text: &str| match parameter.r#type.as_str() {
@@ -38,7 +47,7 @@ pub fn content_parameters(description: &Description, values: &Map<String, Value>
         };
         for it in each {
             if let Some(text) = it.as_str().filter(|text| is_content(text)) {
-                *it = json!({ "content": content_digest(Path::new(text))? });
+                *it = json!({ "content": digest(Path::new(text))? });
             }
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use evoq_artifacts::{Artifact, Draft, Error, TableWriter, checkpoint};
+use evoq_artifacts::{Artifact, Draft, Error, Scratch, TableWriter, checkpoint};
 use evoq_schemas::Table;
 
 use crate::units::Shard;
@@ -28,6 +28,10 @@ pub struct Job {
     pub(crate) tables: BTreeMap<&'static str, Vec<Artifact>>,
     pub(crate) policies: BTreeMap<&'static str, String>,
     pub(crate) draft: Draft,
+    /// The stage's name.
+    pub(crate) stage: &'static str,
+    /// What is of no use once the artifact is committed.
+    pub(crate) scratch: Option<Scratch>,
     /// Which units this process does.
     pub(crate) shard: Shard,
     /// Whether units are left to other shards, so that there is nothing to commit yet.

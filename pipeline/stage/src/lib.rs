@@ -7,23 +7,30 @@ mod command;
 mod describe;
 mod fault;
 mod fingerprint;
+mod growing;
 mod in_order;
 mod job;
+mod laps;
 mod progress;
 pub mod range;
 mod source;
+mod tensorboard;
+mod training;
 mod units;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-pub use describe::{Description, InputDescription, OutputDescription, ParameterDescription, describe};
+pub use describe::{Description, InputDescription, OutputDescription, ParameterDescription, Valued, describe};
 pub use fault::{BadInput, Interrupted, bad_input};
-pub use fingerprint::{content_parameters, fingerprint, input_fingerprint};
+pub use fingerprint::{content_parameters, content_parameters_by, fingerprint, input_fingerprint};
+pub use growing::{Growing, Grows};
 pub use in_order::in_order;
 pub use job::{Job, PolicyInput};
+pub use laps::Laps;
 pub use progress::Progress;
 pub use source::Source;
+pub use training::{Keeping, Resume, Taken, Trained, Training};
 pub use units::{UnitEnd, Units};
 
 /// What an input or an output is.

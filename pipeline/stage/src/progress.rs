@@ -16,13 +16,22 @@ pub struct Progress {
     bar: ProgressBar,
     log: Option<Mutex<Instant>>,
     start: Instant,
+    /// Pieces that were done before the start.
+    before: u64,
+    /// What is said of the last piece.
+    said: Mutex<String>,
 }
 
 impl Progress {
     pub(crate) fn new(what: &str, total: u64) -> Self {
+        Self::from(what, 0, total)
+    }
+
+    /// Progress over `total` pieces, of which an earlier run has done `before`.
+    pub(crate) fn from(what: &str, before: u64, total: u64) -> Self {
         let (bar, log) = if std::io::stderr().is_terminal() {
             let bar = ProgressBar::new(total);
-            let style = ProgressStyle::with_template("{msg} {wide_bar} {human_pos}/{human_len}, {eta} left");
+            let style = ProgressStyle::with_template("{msg} {wide_bar} {human_pos}/{human_len}, {eta} left{prefix}");
             if let Ok(style) = style {
                 bar.set_style(style);
             }
@@ -33,7 +42,9 @@ impl Progress {
             bar.set_length(total);
             (bar, Some(Mutex::new(Instant::now())))
         };
-        Self { what: what.to_owned(), bar, log, start: Instant::now() }
+        bar.set_position(before);
+        bar.reset_eta();
+        Self { what: what.to_owned(), bar, log, start: Instant::now(), before, said: Mutex::default() }
     }
 
     /// `done` more pieces are done.
@@ -47,11 +58,19 @@ impl Progress {
         }
     }
 
+    /// From now on `line` is said beside the numbers.
+    pub(crate) fn say(&self, line: &str) {
+        let line = format!("; {line}");
+        self.bar.set_prefix(line.clone());
+        *self.said.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = line;
+    }
+
     fn line(&self) {
         let (done, total) = (self.bar.position(), self.bar.length().unwrap_or(0));
         let spent = self.start.elapsed().as_secs_f64();
-        let left = spent / done.max(1) as f64 * total.saturating_sub(done) as f64;
-        eprintln!("progress: {} {done}/{total}, {spent:.0} s, {left:.0} s left", self.what);
+        let left = spent / done.saturating_sub(self.before).max(1) as f64 * total.saturating_sub(done) as f64;
+        let said = self.said.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        eprintln!("progress: {} {done}/{total}, {spent:.0} s, {left:.0} s left{said}", self.what);
     }
 }
 

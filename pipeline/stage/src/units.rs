@@ -167,6 +167,8 @@ mod tests {
             tables: BTreeMap::new(),
             policies: BTreeMap::new(),
             draft: Draft::new(&Location::open(folder.path().to_str().unwrap()).unwrap(), header),
+            stage: "test",
+            scratch: None,
             shard: shard.parse().unwrap(),
             unfinished: false,
             divided: false,

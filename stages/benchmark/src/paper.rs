@@ -27,7 +27,7 @@ const BOUND: f64 = 0.0008;
 #[derive(Debug, Parser)]
 #[command(name = "evoq-benchmark paper", bin_name = "evoq-benchmark paper")]
 struct Paper {
-    /// The printed numbers [default: the PLCC of the paper's Table 2]
+    /// The printed numbers [default: PLCC of the paper's Tables 2 and 3, as far as they are known]
     #[arg(value_name = "FILE.csv")]
     file: Option<PathBuf>,
 }

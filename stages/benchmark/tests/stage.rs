@@ -1,5 +1,7 @@
 //! The binary `evoq-benchmark`, run as the workflow and people run it.
 
+use std::path::Path;
+
 use evoq_artifacts::{list_files, read_file};
 use evoq_schemas::{
     Coefficient, Correlation, Decoding, Difference, Grouping, Image, ImageId, Prediction, Rating, Score, ScoreMethod,
@@ -60,6 +62,22 @@ fn scores(images: &[Image]) -> Vec<Score> {
 fn near(found: Option<f64>, expected: f64) {
     let found = found.unwrap();
     assert!((found - expected).abs() < 1e-12, "{found} is not {expected}");
+}
+
+#[test]
+fn a_full_disk_and_a_second_run_make_no_other_correlations_and_no_half_report() {
+    let folder = Folder::new();
+    let images = variants();
+    let scores = folder.table("scores", &scores(&images));
+    let images = folder.table("images", &images);
+    BENCHMARK
+        .stays_whole(&["--scores", &scores, "--images", &images, "--truth", "severity", "--resamples", "100"], &folder);
+    let to = folder.at("report");
+    let fault = BENCHMARK.starved(&["report", &folder.at("whole"), "--to", &to]);
+    assert!(fault.contains(&to), "{fault}");
+    // What is there of it is whole, and is written again.
+    BENCHMARK.done(&["report", &folder.at("whole"), "--to", &to]);
+    assert!(list_files(Path::new(&to)).unwrap().contains(&"report.md".to_owned()));
 }
 
 #[test]

@@ -1,121 +1,175 @@
-//! One update: ratings of the batch's pictures, their rewards and advantages, the gradient, the step, and the rows that tell.
+//! One update: ratings of the batch's pictures, their rewards and advantages, the gradient, the step.
 
-use candle_core::{Device, Tensor};
+use std::ops::Range;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::ensure;
+use candle_core::{Device, Tensor, Var};
 use evoq_pictures::Pictures;
-use evoq_policy::optimizer::{AdamW, Step};
-use evoq_policy::sample::{Asked, Completion, Draw, Finish, Request, Sampling};
-use evoq_policy::train::Group;
-use evoq_policy::{Features, InvalidReply, Pixels, Policy, Prompt, Question, parse_score};
+use evoq_policy::optimizer::AdamW;
+use evoq_policy::sample::{Asked, Completion, Draw, Request, Sampling};
+use evoq_policy::train::{GradientSum, Gradients, Group, Learnt};
+use evoq_policy::{Config, Features, Grid, InvalidReply, Pixels, Policy, Prompt, Question, Task, parse_score};
 use evoq_schemas::draws::key;
-use evoq_schemas::{ImageId, Partner, Rollout, Update};
+use evoq_schemas::{ImageId, Rollout, Update};
+use evoq_stage::Laps;
 use rayon::prelude::*;
 
 use crate::Args;
-use crate::advantage::{advantages, spread};
-use crate::batch::{Batch, Link};
-use crate::loss::{Constants, token_loss};
-use crate::reward::{Constants as RewardConstants, Moments, agreement, probability};
+use crate::args::MICRO_BATCH;
+use crate::check::{Collapse, Votes, votes};
+use crate::earn::{Earned, Reply, earn};
+use crate::form::is_well_formed;
+use crate::intake::Course;
+use crate::loss::{Constants, Known, clipped, loss};
+use crate::rows::{rollouts, summary};
 
 /// What stays the same from update to update.
 pub(crate) struct Trainer<'a> {
-    pub(crate) args: &'a Args,
-    pub(crate) policy: &'a Policy,
+    args: &'a Args,
+    policy: &'a Policy,
     /// The frozen reference policy.
-    pub(crate) reference: Policy,
-    pub(crate) pictures: &'a Pictures,
-    pub(crate) question: Question,
-    pub(crate) sampling: Sampling,
+    reference: Policy,
+    learnt: Learnt,
+    pictures: &'a Pictures,
+    course: &'a Course,
+    sampling: Sampling,
 }
 
 /// A picture of a batch with its K completions.
-struct Rated {
+pub(crate) struct Rated {
     pixels: Pixels,
-    prompt: Prompt,
-    completions: Vec<Completion>,
-    scores: Vec<Result<f64, InvalidReply>>,
+    group: Group,
+    pub(crate) completions: Vec<Completion>,
+    pub(crate) scores: Vec<Result<f64, InvalidReply>>,
+    /// Log-probabilities of the completions' tokens under the reference policy.
+    pub(crate) reference: Vec<Vec<f32>>,
 }
 
-/// What a picture's completions earned.
-struct Earned {
-    /// For each completion, Eq. 2 with each partner that has moments; empty for an invalid one.
-    partners: Vec<Vec<Partner>>,
-    rewards: Vec<f64>,
-    advantages: Vec<f64>,
-    /// Whether the picture takes part: it and one of its partners have moments.
-    counts: bool,
+/// What an update leaves.
+pub(crate) struct Updated {
+    /// Each picture's completions in order, with what each earned.
+    pub(crate) rollouts: Vec<Rollout>,
+    /// What they say together.
+    pub(crate) update: Update,
+    /// How long its phases took.
+    pub(crate) laps: Laps,
 }
 
-impl Trainer<'_> {
-    /// Takes one optimizer step on `batch` and tells what happened.
-    pub(crate) fn update(
-        &self,
-        optimizer: &mut AdamW,
-        index: u32,
-        batch: &Batch,
-        learning_rate: f64,
-    ) -> anyhow::Result<(Vec<Rollout>, Update)> {
-        let rated = self.rate(index, &batch.pictures)?;
-        let moments: Vec<_> = rated.iter().map(|it| Moments::of(it.scores.iter().flatten().copied())).collect();
-        let earned: Vec<Earned> = rated
-            .iter()
-            .enumerate()
-            .map(|(i, it)| self.earn(&it.scores, moments[i], &batch.links[i], &moments, &batch.pictures))
-            .collect();
+/// What the steps on a batch did.
+#[derive(Default)]
+pub(crate) struct Descended {
+    pub(crate) loss: f64,
+    pub(crate) gradient_norm: f64,
+    pub(crate) clipped: bool,
+    pub(crate) clip_share: f64,
+}
 
-        // Every picture's divergence goes into the rows; only those that count are learnt from.
-        let all: Vec<Group> = rated.iter().enumerate().map(|(i, it)| it.group(i)).collect();
-        let pixels: Vec<Pixels> = rated.iter().map(|it| it.pixels.clone()).collect();
-        let reference = self.reference.logprobs(&pixels, &all)?;
-        let counted: Vec<usize> = (0..rated.len()).filter(|i| earned[*i].counts).collect();
-        let groups: Vec<Group> = counted.iter().map(|i| all[*i].clone()).collect();
-        let loss = |group: usize, logprobs: &Tensor, mask: &Tensor| {
-            let i = counted[group];
-            let reference = padded(&reference[i], logprobs)?;
-            let advantages: Vec<f32> = earned[i].advantages.iter().map(|it| *it as f32).collect();
-            let advantages = Tensor::from_vec(advantages, (logprobs.dim(0)?, 1), &Device::Cpu)?;
-            let constants = Constants { epsilon: self.args.epsilon, beta: self.args.beta };
-            token_loss(logprobs, &reference, mask, &advantages, constants, 1.0 / counted.len() as f64)
-        };
-        let (mut total, mut step) = (0.0, Step { gradient_norm: 0.0, clipped: false });
-        if !counted.is_empty() {
-            let gradients = self.policy.gradients(&pixels, &groups, &loss, None)?;
-            step = optimizer.step(&gradients.by_name, learning_rate)?;
-            total = gradients.losses.iter().map(|loss| f64::from(*loss)).sum();
-        }
-
-        let rewards: Vec<Vec<f64>> = earned.iter().map(|it| it.rewards.clone()).collect();
-        let rows = rollouts(index, batch, &rated, earned, &reference);
-        let mut update = summary(&rows, rated.len(), self.args);
-        // A picture that was left out has no rewards to spread.
-        let flat = |i: &&usize| spread(&rewards[**i]) == 0.0;
-        update.zero_spread_groups = Some(counted.iter().filter(flat).count() as u32);
-        update.update_index = index;
-        update.loss = total;
-        update.skipped_groups = Some((rated.len() - counted.len()) as u32);
-        update.gradient_norm = step.gradient_norm;
-        update.clipped = step.clipped;
-        update.learning_rate = learning_rate;
-        Ok((rows, update))
+impl<'a> Trainer<'a> {
+    /// Trains `policy`, which is the reference policy as it is now.
+    pub(crate) fn new(
+        args: &'a Args,
+        policy: &'a Policy,
+        pictures: &'a Pictures,
+        course: &'a Course,
+    ) -> anyhow::Result<Self> {
+        let sampling = Sampling { temperature: args.temperature, max_tokens: args.max_tokens, ..Sampling::default() };
+        let learnt = Learnt::new(policy, args.learning.trainable(), args.seed)?;
+        Ok(Self { args, policy, reference: policy.frozen()?, learnt, pictures, course, sampling })
     }
 
-    /// Looks at the pictures and draws the K completions of each.
-    fn rate(&self, index: u32, ids: &[ImageId]) -> anyhow::Result<Vec<Rated>> {
-        let looked = ids.par_iter().map(|id| {
-            let pixels = self.policy.processor.pixels(&self.pictures.load(id)?)?;
-            let (prompt, features) = (self.policy.prompt(&self.question, &[pixels.grid])?, self.policy.look(&pixels)?);
-            Ok((pixels, prompt, features))
-        });
-        let looked: Vec<(Pixels, Prompt, Features)> = looked.collect::<anyhow::Result<_>>()?;
-        let requests = ids.iter().zip(&looked).map(|(id, (_, prompt, features))| Request {
-            asked: Asked { prompt, features: vec![features] },
+    /// What the optimizer moves.
+    pub(crate) fn variables(&self) -> Vec<(String, Var)> {
+        self.learnt.variables(self.policy)
+    }
+
+    /// Brings the policy's weights up to what was learnt: after each step, and after the optimizer's state was put back.
+    pub(crate) fn merge(&self) -> anyhow::Result<()> {
+        Ok(self.learnt.merge(self.policy, &self.reference.weights)?)
+    }
+
+    /// Takes the optimizer's steps on the batch of update `index`, from 0, and tells what happened.
+    ///
+    /// # Errors
+    /// A [`Collapse`]; a loss or gradient that is not finite; a picture that cannot be read. The policy may have changed.
+    pub(crate) fn update(&self, optimizer: &mut AdamW, index: usize, learning_rate: f64) -> anyhow::Result<Updated> {
+        let batch = &self.course.batches[index];
+        let number = index as u32;
+        let mut laps = Laps::start();
+        let rated = self.rate(number, &batch.pictures, &mut laps)?;
+        let replies: Vec<Vec<Reply>> = rated.iter().map(Rated::replies).collect();
+        let earned = earn(&batch.goals, &replies, &self.args.constants);
+        // Every picture's divergence goes into the rows; only those that count are learnt from.
+        let counted: Vec<(&Rated, &Earned)> = rated.iter().zip(&earned).filter(|(_, earned)| earned.counts).collect();
+        let descended = self.descend(optimizer, &counted, learning_rate, &mut laps)?;
+        let votes = self.check_votes(index)?;
+        if votes.is_some() {
+            laps.lap("votes", None);
+        }
+        let rollouts = rollouts(number, batch, &rated, &earned);
+        let update = summary(number, &rollouts, &earned, &descended, votes, learning_rate);
+        Ok(Updated { rollouts, update, laps })
+    }
+
+    /// Looks at the pictures, draws the K completions of each, and asks the reference policy about them.
+    fn rate(&self, index: u32, ids: &[ImageId], laps: &mut Laps) -> anyhow::Result<Vec<Rated>> {
+        let load = |id: &ImageId| Ok(self.policy.pixels(&self.pictures.load(id)?)?);
+        let mut pixels: Vec<Pixels> = ids.par_iter().map(load).collect::<anyhow::Result<_>>()?;
+        let mut rated = Vec::with_capacity(ids.len());
+        for range in self.micro_batches(pixels.iter().map(|it| it.grid)) {
+            let ids = &ids[range.clone()];
+            rated.extend(self.rate_some(index, ids, pixels.drain(..range.len()).collect(), laps)?);
+        }
+        let valid = rated.iter().flat_map(|it| &it.scores).filter(|it| it.is_ok()).count();
+        let asked = rated.len() * usize::from(self.args.samples);
+        Collapse::check("ratings", valid, asked, self.args.checks.min_valid_rate)?;
+        Ok(rated)
+    }
+
+    /// [`Self::rate`] of one micro-batch.
+    fn rate_some(
+        &self,
+        index: u32,
+        ids: &[ImageId],
+        pixels: Vec<Pixels>,
+        laps: &mut Laps,
+    ) -> anyhow::Result<Vec<Rated>> {
+        let question = Question::new(Task::Score, self.args.reasoning);
+        let features = self.policy.look_all(&pixels)?;
+        let prompts = pixels.iter().map(|it| self.policy.prompt(&question, &[it.grid]));
+        let prompts: Vec<Prompt> = prompts.collect::<Result<_, _>>()?;
+        let requests = ids.iter().zip(asked(&prompts, &features)).map(|(id, asked)| Request {
+            asked,
             draws: (0..self.args.samples).map(|k| self.draw(index, id, k)).collect(),
         });
-        let replies = self.policy.sample(&requests.collect::<Vec<_>>(), &self.sampling)?;
-        let rated = looked.into_iter().zip(replies).map(|((pixels, prompt, _), completions)| {
-            let scores = completions.iter().map(|it| parse_score(&it.text)).collect();
-            Rated { pixels, prompt, completions, scores }
+        let completions = self.policy.sample(&requests.collect::<Vec<_>>(), &self.sampling)?;
+        let said: Vec<Vec<Vec<u32>>> =
+            completions.iter().map(|it| it.iter().map(|reply| reply.ids.clone()).collect()).collect();
+        let tokens = said.iter().flatten().map(|ids| ids.len() as u64).sum();
+        laps.lap("sampling", Some(tokens));
+        // A frozen vision tower is the reference policy's own.
+        let features = if self.args.learning.moves_vision() { self.reference.look_all(&pixels)? } else { features };
+        let groups: Vec<&[Vec<u32>]> = said.iter().map(Vec::as_slice).collect();
+        let reference = self.reference.completion_logprobs(&asked(&prompts, &features), &groups)?;
+        laps.lap("reference", Some(tokens));
+        let rated = pixels.into_iter().zip(prompts).zip(said).zip(completions).zip(reference);
+        let rated = rated.map(|((((pixels, prompt), said), completions), reference)| Rated {
+            pixels,
+            group: Group { prompt, pictures: vec![0], completions: said },
+            scores: completions.iter().map(|it| parse_score(&it.text)).collect(),
+            completions,
+            reference,
         });
         Ok(rated.collect())
+    }
+
+    /// Pictures cut into runs that are held in memory together: by `--micro-batch`, or by the bytes of their shapes.
+    fn micro_batches(&self, grids: impl Iterator<Item = Grid>) -> Vec<Range<usize>> {
+        match self.args.learning.micro_batch {
+            Some(count) => runs(grids.map(|_| 1), count),
+            None => runs(grids.map(|grid| picture_bytes(&self.policy.config, grid)), MICRO_BATCH),
+        }
     }
 
     /// The draws of completion `k` about a picture, keyed by what they are for.
@@ -123,136 +177,135 @@ impl Trainer<'_> {
         Draw::Key(key(self.args.seed, "grpo", &[&index.to_string(), id.as_str(), &k.to_string()]))
     }
 
-    /// Rewards (Eq. 2, 3) and advantages (Eq. 4) of a picture's completions.
-    fn earn(
+    /// The steps on one batch: one, or `--iterations` of them, of which the first is at ρ = 1.
+    fn descend(
         &self,
-        scores: &[Result<f64, InvalidReply>],
-        own: Option<Moments>,
-        links: &[Link],
-        moments: &[Option<Moments>],
-        ids: &[ImageId],
-    ) -> Earned {
-        let constants = RewardConstants { gamma: self.args.gamma, root_epsilon: self.args.root_epsilon };
-        let partners: Vec<(&Link, Moments)> =
-            links.iter().filter_map(|link| Some((link, moments[link.partner]?))).collect();
-        let (Some(own), false) = (own, partners.is_empty()) else {
-            let count = scores.len();
-            let nothing = Earned {
-                partners: vec![Vec::new(); count],
-                rewards: vec![0.0; count],
-                advantages: vec![0.0; count],
-                counts: false,
-            };
-            return nothing;
-        };
-        let compared: Vec<Vec<Partner>> = scores
-            .iter()
-            .map(|score| {
-                let Ok(score) = score else { return Vec::new() };
-                let partner = |(link, theirs): &(&Link, Moments)| Partner {
-                    image_id: ids[link.partner].clone(),
-                    preference: link.preference,
-                    probability: probability(*score, own, *theirs, constants),
-                };
-                partners.iter().map(partner).collect()
-            })
-            .collect();
-        let rewards: Vec<f64> = compared
-            .iter()
-            .map(|partners| {
-                let agreements = partners.iter().map(|it| agreement(it.preference, it.probability, constants));
-                agreements.sum::<f64>() / partners.len().max(1) as f64
-            })
-            .collect();
-        let advantages = advantages(&rewards);
-        Earned { partners: compared, rewards, advantages, counts: true }
+        optimizer: &mut AdamW,
+        counted: &[(&Rated, &Earned)],
+        learning_rate: f64,
+        laps: &mut Laps,
+    ) -> anyhow::Result<Descended> {
+        let mut descended = Descended::default();
+        if counted.is_empty() {
+            return Ok(descended);
+        }
+        let memory = Memory::of(counted.len());
+        for pass in 0..self.args.iterations {
+            let gradients = self.gradients(counted, &memory)?;
+            laps.lap("gradients", None);
+            let total: f64 = gradients.losses.iter().map(|loss| f64::from(*loss)).sum();
+            ensure!(
+                total.is_finite(),
+                "the loss is {total}; lower --learning-rate, or go back to the policy before this run"
+            );
+            let step = optimizer.step(&gradients.by_name, learning_rate)?;
+            self.merge()?;
+            laps.lap("step", None);
+            if pass == 0 {
+                (descended.loss, descended.gradient_norm) = (total, step.gradient_norm);
+            }
+            descended.clipped |= step.clipped;
+        }
+        descended.clip_share = memory.clips.into_inner() as f64 / memory.ratios.into_inner() as f64;
+        Ok(descended)
     }
+
+    /// Gradients of the mean of the pictures' losses, micro-batch by micro-batch.
+    fn gradients(&self, counted: &[(&Rated, &Earned)], memory: &Memory) -> anyhow::Result<Gradients> {
+        let descent = &self.args.descent;
+        let constants = Constants { epsilon: descent.epsilon, beta: descent.beta };
+        let mut sum = GradientSum::new(&self.learnt);
+        for range in self.micro_batches(counted.iter().map(|(it, _)| it.pixels.grid)) {
+            let pixels: Vec<Pixels> = counted[range.clone()].iter().map(|(it, _)| it.pixels.clone()).collect();
+            let groups = counted[range.clone()].iter().enumerate();
+            let groups: Vec<Group> =
+                groups.map(|(i, (it, _))| Group { pictures: vec![i], ..it.group.clone() }).collect();
+            let group_loss = |group: usize, logprobs: &Tensor, mask: &Tensor| {
+                let (rated, earned) = counted[range.start + group];
+                let advantages: Vec<f32> = earned.advantages.iter().map(|it| *it as f32).collect();
+                let known = Known {
+                    old: memory.old[range.start + group].get_or_init(|| logprobs.detach()),
+                    reference: &padded(&rated.reference, logprobs)?,
+                    mask,
+                    advantages: &Tensor::from_vec(advantages, (logprobs.dim(0)?, 1), &Device::Cpu)?,
+                };
+                let (clipped, of) = clipped(descent.objective, logprobs, &known, constants)?;
+                memory.clips.fetch_add(clipped, Ordering::Relaxed);
+                memory.ratios.fetch_add(of, Ordering::Relaxed);
+                loss(descent.objective, logprobs, &known, constants)? * (1.0 / counted.len() as f64)
+            };
+            self.policy.accumulate(&mut sum, &pixels, &groups, &group_loss, None)?;
+        }
+        Ok(sum.finish()?)
+    }
+
+    /// The votes of the policy after update `index`, where they are due.
+    fn check_votes(&self, index: usize) -> anyhow::Result<Option<Votes>> {
+        let checks = &self.args.checks;
+        let is_last = index + 1 == self.course.batches.len();
+        if self.course.checked.is_empty() || !((index + 1).is_multiple_of(checks.check_every) || is_last) {
+            return Ok(None);
+        }
+        let question = Question::new(Task::Compare, self.args.reasoning);
+        let found = votes(self.policy, self.pictures, &self.course.checked, &question, &self.sampling, self.args.seed)?;
+        Collapse::check("votes", found.valid, found.asked, checks.min_valid_rate)?;
+        Ok(Some(found))
+    }
+}
+
+/// Prompts about one picture each.
+fn asked<'a>(prompts: &'a [Prompt], features: &'a [Features]) -> Vec<Asked<'a>> {
+    prompts.iter().zip(features).map(|(prompt, it)| Asked { prompt, features: vec![it] }).collect()
+}
+
+/// What the passes over a batch leave to one another.
+struct Memory {
+    /// For each picture, the log-probabilities under the policy that drew the completions, as the first pass finds them.
+    old: Vec<OnceLock<Tensor>>,
+    /// Ratios that were clipped.
+    clips: AtomicU64,
+    /// All ratios.
+    ratios: AtomicU64,
+}
+
+impl Memory {
+    fn of(pictures: usize) -> Self {
+        let old = (0..pictures).map(|_| OnceLock::new()).collect();
+        Self { old, clips: AtomicU64::new(0), ratios: AtomicU64::new(0) }
+    }
+}
+
+/// Bytes of a picture's pixels and features.
+pub(crate) fn picture_bytes(config: &Config, grid: Grid) -> usize {
+    let numbers = grid.patches() * config.vision.patch_dim()
+        + grid.tokens(config.vision.spatial_merge_size) * config.text.hidden_size;
+    numbers * size_of::<f32>()
+}
+
+/// Consecutive items cut into runs whose sizes sum to `most` at most; an item that alone is larger is a run.
+fn runs(sizes: impl Iterator<Item = usize>, most: usize) -> Vec<Range<usize>> {
+    let (mut runs, mut sum): (Vec<Range<usize>>, usize) = (Vec::new(), 0);
+    for (i, size) in sizes.enumerate() {
+        sum += size;
+        match runs.last_mut() {
+            Some(run) if sum <= most => run.end = i + 1,
+            _ => {
+                runs.push(i..i + 1);
+                sum = size;
+            }
+        }
+    }
+    runs
 }
 
 impl Rated {
-    fn group(&self, picture: usize) -> Group {
-        let completions = self.completions.iter().map(|it| it.ids.clone()).collect();
-        Group { prompt: self.prompt.clone(), pictures: vec![picture], completions }
+    fn replies(&self) -> Vec<Reply> {
+        let reply = |(completion, score): (&Completion, &Result<f64, InvalidReply>)| Reply {
+            score: score.ok(),
+            well_formed: is_well_formed(&completion.text),
+        };
+        self.completions.iter().zip(&self.scores).map(reply).collect()
     }
-}
-
-/// The rows of an update: each picture's completions in order, with what each earned.
-fn rollouts(
-    index: u32,
-    batch: &Batch,
-    rated: &[Rated],
-    earned: Vec<Earned>,
-    reference: &[Vec<Vec<f32>>],
-) -> Vec<Rollout> {
-    let mut rows = Vec::new();
-    for (i, earned) in earned.into_iter().enumerate() {
-        let Rated { completions, scores, .. } = &rated[i];
-        for (k, partners) in earned.partners.into_iter().enumerate() {
-            let (completion, reference) = (&completions[k], &reference[i][k]);
-            rows.push(Rollout {
-                update_index: index,
-                image_id: batch.pictures[i].clone(),
-                completion: k as u16,
-                reply: completion.text.clone(),
-                score: scores[k].ok(),
-                invalid_reason: scores[k].err().map(|reason| reason.as_str().to_owned()),
-                partners,
-                reward: earned.rewards[k],
-                advantage: earned.advantages[k],
-                logprob: sum(&completion.logprobs),
-                reference_logprob: sum(reference),
-                kl: mean_k3(&completion.logprobs, reference),
-                tokens: completion.ids.len() as u32,
-                finish: match completion.finish {
-                    Finish::Stop => evoq_schemas::Finish::Stop,
-                    Finish::Length => evoq_schemas::Finish::Length,
-                },
-            });
-        }
-    }
-    rows
-}
-
-/// What the rows of an update say together; the caller fills in what the step did.
-fn summary(rows: &[Rollout], groups: usize, args: &Args) -> Update {
-    let count = rows.len() as f64;
-    let mean = |value: fn(&Rollout) -> f64| rows.iter().map(value).sum::<f64>() / count;
-    let spreads: Vec<f64> = rows
-        .chunks(usize::from(args.samples))
-        .map(|group| spread(&group.iter().map(|row| row.reward).collect::<Vec<_>>()))
-        .collect();
-    let kl = mean(|row| row.kl);
-    Update {
-        update_index: 0,
-        loss: 0.0,
-        policy_loss: Some(-mean(|row| row.advantage)),
-        kl: Some(kl),
-        probe_loss: None,
-        reward_mean: Some(mean(|row| row.reward)),
-        reward_std: Some(spreads.iter().sum::<f64>() / spreads.len() as f64),
-        invalid_rate: Some(mean(|row| if row.score.is_none() { 1.0 } else { 0.0 })),
-        zero_spread_groups: None,
-        skipped_groups: None,
-        gradient_norm: 0.0,
-        clipped: false,
-        learning_rate: 0.0,
-        groups: groups as u32,
-        completions: rows.len() as u32,
-        tokens: rows.iter().map(|row| u64::from(row.tokens)).sum(),
-    }
-}
-
-fn sum(logprobs: &[f32]) -> f64 {
-    logprobs.iter().map(|it| f64::from(*it)).sum()
-}
-
-/// Mean over tokens of `k3 = exp(ref − logp) − (ref − logp) − 1`.
-fn mean_k3(logprobs: &[f32], reference: &[f32]) -> f64 {
-    let k3 = |(own, reference): (&f32, &f32)| {
-        let behind = f64::from(*reference) - f64::from(*own);
-        libm::expm1(behind) - behind
-    };
-    logprobs.iter().zip(reference).map(k3).sum::<f64>() / logprobs.len() as f64
 }
 
 /// Rows of differing lengths as `[K, T]`, 0 where a row is shorter, in the shape of `like`.
@@ -263,4 +316,18 @@ fn padded(rows: &[Vec<f32>], like: &Tensor) -> candle_core::Result<Tensor> {
         into[..row.len()].copy_from_slice(row);
     }
     Tensor::from_vec(values, (count, width), like.device())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_hold_what_fits_and_every_item_once() {
+        let runs = |sizes: &[usize], most| runs(sizes.iter().copied(), most);
+        assert_eq!(runs(&[1; 5], 2), [0..2, 2..4, 4..5]);
+        assert_eq!(runs(&[3, 9, 1, 1], 4), [0..1, 1..2, 2..4]);
+        assert_eq!(runs(&[1; 3], 3).len(), 1);
+        assert!(runs(&[], 4).is_empty());
+    }
 }

@@ -1,13 +1,10 @@
 //! Every reader of scores against files that are cut, flipped, spliced or made up. It may not panic, and what it takes must be what
 //! stands there: each line of a text is a row or a reject, and a row says what a plain reading of the same line says.
-//!
-//! `EVOQ_MUTATIONS` is the number of files that are tried of each kind; the default is for every day.
 
 use std::collections::BTreeSet;
 
+use evoq_test_support::accidents::{accidents, after, try_all};
 use proptest::prelude::*;
-use proptest::sample::Index;
-use proptest::test_runner::{Config, TestRunner};
 
 use crate::formats::tests::fixture;
 use crate::formats::{has_extension, json, parquet, xlsx};
@@ -164,58 +161,6 @@ fn rows(sheet: Result<crate::formats::Sheet, String>) -> Result<Vec<String>, Str
 
 fn numbers(bytes: &[u8], name: &str) -> Result<Vec<String>, String> {
     Ok(evoq_mat5::numbers(bytes, name)?.into_iter().map(|it| it.to_string()).collect())
-}
-
-/// Something that happens to a file.
-#[derive(Debug, Clone)]
-enum Accident {
-    Cut(Index),
-    Flip(Index, u8),
-    Set(Index, u8),
-    Insert(Index, Vec<u8>),
-    Remove(Index, usize),
-    Repeat(Index, usize),
-}
-
-fn accidents() -> impl Strategy<Value = Vec<Accident>> {
-    let telling = prop::sample::select(b",;\t\n\r \"'\\{}[]:.-+0123456789eEnNaAiI\0\xff\xef".to_vec());
-    let byte = prop_oneof![telling, any::<u8>()];
-    let one = prop_oneof![
-        1 => any::<Index>().prop_map(Accident::Cut),
-        4 => (any::<Index>(), 0..8_u8).prop_map(|(at, bit)| Accident::Flip(at, bit)),
-        4 => (any::<Index>(), byte.clone()).prop_map(|(at, byte)| Accident::Set(at, byte)),
-        3 => (any::<Index>(), prop::collection::vec(byte, 1..6)).prop_map(|(at, bytes)| Accident::Insert(at, bytes)),
-        3 => (any::<Index>(), 1..40_usize).prop_map(|(at, count)| Accident::Remove(at, count)),
-        2 => (any::<Index>(), 1..80_usize).prop_map(|(at, count)| Accident::Repeat(at, count)),
-    ];
-    prop::collection::vec(one, 1..5)
-}
-
-fn after(mut bytes: Vec<u8>, accidents: &[Accident]) -> Vec<u8> {
-    for accident in accidents {
-        if bytes.is_empty() {
-            break;
-        }
-        let size = bytes.len();
-        match accident {
-            Accident::Cut(at) => bytes.truncate(at.index(size)),
-            Accident::Flip(at, bit) => bytes[at.index(size)] ^= 1 << bit,
-            Accident::Set(at, byte) => bytes[at.index(size)] = *byte,
-            Accident::Insert(at, new) => drop(bytes.splice(at.index(size)..at.index(size), new.iter().copied())),
-            Accident::Remove(at, count) => drop(bytes.drain(at.index(size)..size.min(at.index(size) + count))),
-            Accident::Repeat(at, count) => {
-                let part = bytes[at.index(size)..size.min(at.index(size) + count)].to_vec();
-                drop(bytes.splice(at.index(size)..at.index(size), part));
-            }
-        }
-    }
-    bytes
-}
-
-/// Tries `test` on as many files as `EVOQ_MUTATIONS` says.
-fn try_all<S: Strategy>(strategy: S, test: impl Fn(S::Value) -> Result<(), TestCaseError>) {
-    let cases = std::env::var("EVOQ_MUTATIONS").map_or(400, |it| it.parse().unwrap());
-    TestRunner::new(Config { failure_persistence: None, ..Config::with_cases(cases) }).run(&strategy, test).unwrap();
 }
 
 /// The cells of a line: a quote begins or ends what dividers do not divide, two are one.

@@ -3,6 +3,7 @@
 //!
 //! Only valid votes count. A pair without enough of them is listed without a label; it is not a tie.
 
+mod chances;
 mod control;
 mod estimate;
 mod majority;
@@ -19,6 +20,7 @@ use evoq_schemas::{Control, Image, Label, LabelMethod, Score, Vote};
 use evoq_stage::{Input, Job, Kind, Output, Stage, bad_input};
 use serde::Serialize;
 
+use crate::chances::{Order, chances, mean};
 use crate::control::shuffle;
 use crate::majority::{Open, exact_preference, open, preference};
 use crate::mean_score::Ratings;
@@ -56,6 +58,12 @@ pub struct Args {
     /// Fewest valid votes for a label, or valid ratings for a pseudo-MOS; what has fewer is listed without one
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub quorum: u32,
+    /// Where votes are exact: K of the sampled votes whose outcomes are worked out from them, at most 1024 (P)
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub samples: u16,
+    /// Where votes are exact: which picture those sampled votes show first (P permutes)
+    #[arg(long, value_enum, default_value = "per-vote")]
+    pub order: Order,
     /// `shuffled` permutes the labels over the labelled pairs: a control
     #[arg(long, value_enum, default_value = "none")]
     pub control: Shuffling,
@@ -66,7 +74,7 @@ pub struct Args {
 
 impl Stage for Args {
     const NAME: &'static str = "label";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const ABOUT: &'static str = "Turns votes into pseudo-labels by majority (Eq. 1), one row a pair, and reports on the votes; \
         or ratings into pseudo-scores, one row a picture";
     const INPUTS: &'static [Input] = &[
@@ -161,15 +169,18 @@ impl Args {
             }
             Some(Open::Quorum) => {
                 return Err(format!(
-                    "{}, {valid} of them valid, and whether all would have reached --quorum {} is not known; ask for a quorum of \
-                     {valid} or less, or vote with --early-stop off",
+                    "{}, {valid} of them valid, and whether all would have reached --quorum {} is not known: they were cast for a smaller \
+                     one; ask for a quorum of {valid} or less, or vote with --quorum {}",
                     whole(),
+                    self.quorum,
                     self.quorum
                 ));
             }
         }
         let share = |votes: u32| (valid > 0).then(|| f64::from(votes) / f64::from(valid));
-        let (method, preference) = match pair.exact {
+        let chances = pair.exact.map(|exact| chances(exact, self.samples, self.order, self.quorum));
+        let exact = pair.exact.map(|[ab, ba]| mean(ab, ba));
+        let (method, preference) = match exact {
             Some([a, b]) if pair.cast == 0 => (LabelMethod::Exact, exact_preference(a, b)),
             _ => (LabelMethod::Majority, preference(votes_a, votes_b, self.quorum)),
         };
@@ -184,7 +195,10 @@ impl Args {
             votes_absent: absent,
             agreement: share(votes_a.max(votes_b)),
             first_rate: share(pair.first()),
-            probability_a: pair.exact.filter(|[a, b]| a + b > 0.0).map(|[a, b]| a / (a + b)),
+            probability_a: exact.filter(|[a, b]| a + b > 0.0).map(|[a, b]| a / (a + b)),
+            chance_a: chances.map(|it| it.a),
+            chance_tie: chances.map(|it| it.tie),
+            chance_b: chances.map(|it| it.b),
             method,
             control: match self.control {
                 Shuffling::None => Control::None,

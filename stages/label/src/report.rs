@@ -52,8 +52,21 @@ pub fn report(
     push(LabelFigure::Alpha, ALL, alpha(pairs.iter().map(PairVotes::sides)));
     let found = triangles(labels.iter().filter_map(|it| Some((&it.image_a, &it.image_b, it.preference?))));
     push(LabelFigure::Cycles, ALL, Estimate { interval: None, ..share(found.cyclic, found.strict) });
+    rows.extend(expected(labels));
     rows.extend(by_severity(labels, flaws));
     rows
+}
+
+/// What K votes would come to, where exact probabilities are known.
+fn expected(labels: &[Label]) -> Vec<LabelReport> {
+    let ties = mean_of(labels.iter().filter_map(|label| label.chance_tie));
+    let flips = mean_of(labels.iter().filter_map(|label| match label.probability_a? {
+        a if a > 0.5 => label.chance_b,
+        a if a < 0.5 => label.chance_a,
+        _ => None,
+    }));
+    let figures = [(LabelFigure::ExpectedTies, ties), (LabelFigure::ExpectedFlips, flips)];
+    figures.into_iter().filter(|(_, it)| it.n > 0).map(|(figure, it)| row(figure, ALL, it)).collect()
 }
 
 /// Of a pair that was seen in both orders: the share of its valid votes for the picture shown first, each order counted alike.
@@ -152,6 +165,8 @@ fn said(figure: LabelFigure) -> &'static str {
         LabelFigure::Alpha => "Krippendorff's alpha",
         LabelFigure::Cycles => "cycles among triangles",
         LabelFigure::FollowsSeverity => "labels for the lower severity",
+        LabelFigure::ExpectedTies => "ties to expect among sampled votes",
+        LabelFigure::ExpectedFlips => "labels to expect on the other side",
     }
 }
 
@@ -187,6 +202,9 @@ mod tests {
             agreement: Some(f64::from(votes_a.max(votes_b)) / f64::from(votes_a + votes_b)),
             first_rate: None,
             probability_a: None,
+            chance_a: None,
+            chance_tie: None,
+            chance_b: None,
             method: LabelMethod::Majority,
             control: Control::None,
         };
@@ -256,6 +274,22 @@ mod tests {
         let cycles = lines.iter().find(|line| line.starts_with("cycles")).unwrap();
         assert_eq!(cycles.split_whitespace().collect::<Vec<_>>(), ["cycles", "among", "triangles", "1.000", "1"]);
         assert!(text.contains("invalid votes, no_answer") && text.contains("labels for the lower severity, gap 4"));
+    }
+
+    #[test]
+    fn what_votes_would_come_to_is_reported_where_it_is_known() {
+        let known = |probability_a: f64, [a, tie, b]: [f64; 3]| Label {
+            probability_a: Some(probability_a),
+            chance_a: Some(a),
+            chance_tie: Some(tie),
+            chance_b: Some(b),
+            ..pair("x", "y", [[1, 0], [0, 0]], 1).1
+        };
+        // The pair that leans to neither side has none to flip to.
+        let labels = [known(0.75, [0.5, 0.25, 0.25]), known(0.25, [0.125, 0.5, 0.375]), known(0.5, [0.25, 0.0, 0.75])];
+        let found: Vec<_> = expected(&labels).iter().map(|it| (it.figure, it.n, it.value)).collect();
+        assert_eq!(found, [(LabelFigure::ExpectedTies, 3, Some(0.25)), (LabelFigure::ExpectedFlips, 2, Some(0.1875))]);
+        assert!(expected(&[pair("x", "y", [[1, 0], [0, 0]], 1).1]).is_empty());
     }
 
     #[test]

@@ -28,8 +28,12 @@ const COUNTS: [Added<u32>; 11] = [
 ];
 
 /// What is added up of a pair's exact probabilities.
-const SUMS: [Added<Option<f64>>; 2] =
-    [("probability_a", |vote| vote.probability_a), ("probability_b", |vote| vote.probability_b)];
+const SUMS: [Added<Option<f64>>; 4] = [
+    ("probability_a_ab", |vote| vote.probability_a.filter(|_| vote.presented == Presented::Ab)),
+    ("probability_b_ab", |vote| vote.probability_b.filter(|_| vote.presented == Presented::Ab)),
+    ("probability_a_ba", |vote| vote.probability_a.filter(|_| vote.presented == Presented::Ba)),
+    ("probability_b_ba", |vote| vote.probability_b.filter(|_| vote.presented == Presented::Ba)),
+];
 
 /// The votes of one pair, counted.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,8 +54,9 @@ pub struct PairVotes {
     pub asked: u32,
     /// Votes that were cast.
     pub cast: u32,
-    /// Exact probabilities of an answer for `image_a` and for `image_b`, the mean over both orders, where they are known.
-    pub exact: Option<[f64; 2]>,
+    /// Exact probabilities of an answer for `image_a` and for `image_b`, where `image_a` was shown first and where `image_b` was,
+    /// where they are known.
+    pub exact: Option<[[f64; 2]; 2]>,
 }
 
 impl PairVotes {
@@ -140,7 +145,7 @@ pub fn rows(counts: &DataFrame) -> PolarsResult<Result<Vec<PairVotes>, Fault>> {
             *number = column.get(row).unwrap_or_default();
         }
         let [a_ab, b_ab, a_ba, b_ba, a_half, b_half, invalid, asked, cast, exact_ab, exact_ba] = numbers;
-        let sum = |of: usize| sums[of].get(row).unwrap_or_default() / f64::from(exact_ab + exact_ba);
+        let sum = |of: usize, rows: u32| sums[of].get(row).unwrap_or_default() / f64::from(rows);
         let pair = PairVotes {
             pair_id: id(pair_id).into(),
             image_a: id(image_a).into(),
@@ -150,7 +155,7 @@ pub fn rows(counts: &DataFrame) -> PolarsResult<Result<Vec<PairVotes>, Fault>> {
             invalid,
             asked,
             cast,
-            exact: (exact_ab > 0).then(|| [sum(0), sum(1)]),
+            exact: (exact_ab > 0).then(|| [[sum(0, exact_ab), sum(1, exact_ab)], [sum(2, exact_ba), sum(3, exact_ba)]]),
         };
         if !known.insert(pair.pair_id.clone()) {
             return Ok(Err(Fault::TwoPairs(pair.pair_id)));
@@ -244,9 +249,12 @@ mod tests {
     }
 
     #[test]
-    fn exact_probabilities_are_the_mean_of_both_orders() {
+    fn exact_probabilities_are_kept_by_order_and_averaged_over_runs() {
         let pair = counted(&[&[exact(0, 0.75, 0.25), exact(1, 0.25, 0.5)]]).unwrap().remove(0);
-        assert_eq!((pair.exact, pair.cast, pair.asked), (Some([0.5, 0.375]), 0, 0));
+        assert_eq!((pair.exact, pair.cast, pair.asked), (Some([[0.75, 0.25], [0.25, 0.5]]), 0, 0));
+        let runs = [exact(0, 0.75, 0.25), exact(1, 0.25, 0.5), exact(1, 0.75, 0.25), exact(0, 0.25, 0.25)];
+        let pair = counted(&[&runs]).unwrap().remove(0);
+        assert_eq!(pair.exact, Some([[0.5, 0.25], [0.5, 0.375]]));
         let one = counted(&[&[exact(0, 0.75, 0.25)]]).unwrap_err();
         assert_eq!(one, Fault::OneOrder(exact(0, 0.0, 0.0).pair_id));
     }

@@ -8,7 +8,7 @@ use evoq_schemas::{
     Control, Decoding, Finish, Image, ImageId, Label, LabelFigure, LabelMethod, LabelReport, Outcome, PairId,
     Presented, Score, ScoreMethod, Target, Vote,
 };
-use evoq_test_support::table;
+use evoq_test_support::{Folder, Program, table};
 
 fn label(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_evoq-label")).args(arguments).output().unwrap()
@@ -99,7 +99,7 @@ fn votes_that_could_still_change_the_label_are_missing_and_refused() {
     let late = votes(0, [4, 1, 0]).split_off(1);
     for (name, rows, quorum, said) in [
         ("lead", stopped(0, [16, 0, 0], 32), "1", "has 16 of 32 votes, 16 for one side and 0 for the other"),
-        ("quorum", stopped(0, [11, 1, 12], 32), "15", "ask for a quorum of 12 or less"),
+        ("quorum", stopped(0, [11, 1, 12], 32), "15", "ask for a quorum of 12 or less, or vote with --quorum 15"),
         ("first", late, "1", "has votes and no vote 0"),
         ("order", exact(0, [0.5, 0.1], [0.5, 0.1]).split_off(1), "1", "in one order only"),
     ] {
@@ -127,6 +127,16 @@ fn exact_probabilities_make_labels_alone_and_stand_beside_votes() {
     let exact = LabelMethod::Exact;
     assert_eq!(known, [(Some(1.0), exact, None), (Some(0.5), exact, None), (None, exact, None)]);
     assert!((alone[0].probability_a.unwrap() - 0.8 / 1.4).abs() < 1e-12 && alone[2].probability_a.is_none());
+    // Pair 1 leans to neither side: two votes in either order are for one side, for the other, and else a tie or lost.
+    let two = labelled(&folder.path().join("two"), &["--votes", &uri, "--samples", "2", "--order", "balanced"]);
+    let chances = |label: &Label| [label.chance_a, label.chance_tie, label.chance_b].map(|it| it.unwrap());
+    for (found, expected) in
+        chances(&two[1]).iter().zip([0.1 * 0.9 + 0.6 * 0.3, 0.1 * 0.1 + 0.3 * 0.3, 0.3 * 0.7 + 0.6 * 0.1])
+    {
+        assert!((found - expected).abs() < 1e-12, "{:?}", two[1]);
+    }
+    assert_eq!(chances(&two[2]), [0.0; 3]);
+    assert!(chances(&alone[0])[0] > chances(&alone[0])[2]);
     let sampled = table(folder.path(), "sampled", &votes(0, [1, 4, 0]));
     let both = labelled(&folder.path().join("both"), &["--votes", &sampled, "--votes", &uri]);
     assert_eq!((both[0].preference, both[0].method), (Some(0.0), LabelMethod::Majority));
@@ -255,6 +265,14 @@ fn shuffled_labels_are_the_same_ones_at_other_pairs_by_the_seed() {
         assert_eq!((shuffled.votes_a, shuffled.votes_b), (plain.votes_a, plain.votes_b));
         assert_eq!(shuffled.preference.is_some(), plain.preference.is_some());
     }
+}
+
+#[test]
+fn a_full_disk_and_a_second_run_make_no_other_labels() {
+    let folder = Folder::new();
+    let rows: Vec<Vote> = (0..60).flat_map(|pair| votes(pair, [pair % 4, (pair + 1) % 3, 1])).collect();
+    let uri = folder.table("votes", &rows);
+    Program(env!("CARGO_BIN_EXE_evoq-label")).stays_whole(&["--votes", &uri], &folder);
 }
 
 #[test]

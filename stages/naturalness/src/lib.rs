@@ -8,6 +8,8 @@ mod brisque;
 mod contrast;
 mod libsvm;
 mod moments;
+#[cfg(test)]
+mod mutations;
 mod niqe;
 mod opencv;
 mod plane;
@@ -32,4 +34,11 @@ pub enum Unmeasurable {
     /// It is even: no block, or no scale, has contrasts to which distributions could be fitted.
     #[error("flat")]
     Flat,
+}
+
+/// The beginning of a word or a line of a file, as it can stand in one line of text.
+fn quoted(text: &str) -> String {
+    const LONGEST: usize = 60;
+    let beginning: String = text.chars().take(LONGEST).flat_map(char::escape_debug).collect();
+    if text.chars().nth(LONGEST).is_some() { format!("`{beginning}…`") } else { format!("`{beginning}`") }
 }

@@ -1,7 +1,7 @@
 //! LIBSVM's text files: a model (`svm-train`) and the ranges that features were scaled by (`svm-scale -s`).
 
 use crate::svr::{Machine, checked_ranges};
-use crate::{FEATURES, Features};
+use crate::{FEATURES, Features, quoted};
 
 /// Reads a model. Errors name the line.
 pub(crate) fn machine(text: &str) -> Result<Machine, String> {
@@ -17,7 +17,7 @@ pub(crate) fn machine(text: &str) -> Result<Machine, String> {
             "total_sv" => total = value.parse::<usize>().ok(),
             "nr_class" | "probA" => {}
             "SV" => break,
-            _ => return Err(format!("has `{line}` in line {number}; expected a LIBSVM model")),
+            _ => return Err(format!("has {} in line {number}; expected a LIBSVM model", quoted(line))),
         }
     }
     if !is_regression || !is_gaussian {
@@ -42,7 +42,8 @@ fn vector(number: usize, line: &str) -> Result<(f64, Features), String> {
     for word in words {
         let (feature, value) = word.split_once(':').unwrap_or((word, ""));
         let at = feature.parse::<usize>().ok().and_then(|it| vector.get_mut(it.checked_sub(1)?));
-        let at = at.ok_or_else(|| format!("has `{word}` in line {number}; expected a feature from 1 to {FEATURES}"))?;
+        let at = at
+            .ok_or_else(|| format!("has {} in line {number}; expected a feature from 1 to {FEATURES}", quoted(word)))?;
         *at = finite(number, value)?;
     }
     Ok((coefficient, vector))
@@ -54,18 +55,19 @@ pub(crate) fn ranges(text: &str) -> Result<[(f64, f64); FEATURES], String> {
     let head = [lines.next(), lines.next()].map(|it| it.map_or("", |(_, line)| line.trim()));
     if head != ["x", "-1 1"] {
         return Err(format!(
-            "begins with `{}`, `{}`; expected `x`, `-1 1`, as svm-scale writes ranges",
-            head[0], head[1]
+            "begins with {}, {}; expected `x`, `-1 1`, as svm-scale writes ranges",
+            quoted(head[0]),
+            quoted(head[1])
         ));
     }
     let mut ranges = Vec::new();
     for (number, line) in lines {
         let words: Vec<&str> = line.split_ascii_whitespace().collect();
         let &[feature, low, high] = &words[..] else {
-            return Err(format!("has `{line}` in line {number}; expected a feature, its low and its high end"));
+            return Err(format!("has {} in line {number}; expected a feature, its low and its high end", quoted(line)));
         };
         if feature.parse() != Ok(ranges.len() + 1) {
-            return Err(format!("has feature `{feature}` in line {number}; expected {}", ranges.len() + 1));
+            return Err(format!("has feature {} in line {number}; expected {}", quoted(feature), ranges.len() + 1));
         }
         ranges.push((finite(number, low)?, finite(number, high)?));
     }
@@ -74,7 +76,7 @@ pub(crate) fn ranges(text: &str) -> Result<[(f64, f64); FEATURES], String> {
 
 fn finite(number: usize, word: &str) -> Result<f64, String> {
     let value = word.parse::<f64>().ok().filter(|it| it.is_finite());
-    value.ok_or_else(|| format!("has `{word}` in line {number}; expected a number"))
+    value.ok_or_else(|| format!("has {} in line {number}; expected a number", quoted(word)))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use crate::svr::{Machine, checked_ranges};
-use crate::{FEATURES, Features};
+use crate::{FEATURES, Features, quoted};
 
 #[derive(Deserialize)]
 struct ModelFile {
@@ -48,8 +48,9 @@ pub(crate) fn machine(text: &str) -> Result<Machine, String> {
     let Svm { kind, kernel, support_vectors, decision_functions } = document::<ModelFile>(text)?.opencv_ml_svm;
     if !["EPS_SVR", "NU_SVR"].contains(&kind.as_str()) || kernel.r#type != "RBF" {
         return Err(format!(
-            "is {kind} with the kernel {}; expected a regression with a Gaussian kernel (EPS_SVR, RBF)",
-            kernel.r#type
+            "is {} with the kernel {}; expected a regression with a Gaussian kernel (EPS_SVR, RBF)",
+            quoted(&kind),
+            quoted(&kernel.r#type)
         ));
     }
     let Ok([Decision { rho, alpha }]) = <[Decision; 1]>::try_from(decision_functions) else {
@@ -88,8 +89,11 @@ pub(crate) fn ranges(text: &str) -> Result<[(f64, f64); FEATURES], String> {
 fn document<T: for<'a> Deserialize<'a>>(text: &str) -> Result<T, String> {
     let (_, document) = text.split_once('\n').unwrap_or_default();
     serde_saphyr::from_str(document).map_err(|error| {
-        let error = error.to_string();
-        format!("is not as OpenCV writes it: {}", error.lines().next().unwrap_or_default())
+        // Its first line; what it quotes of the file can be anything.
+        let line: String =
+            error.to_string().chars().take_while(|it| *it != '\n').filter(|it| !it.is_control()).collect();
+        let line: String = line.chars().take(200).collect();
+        format!("is not as OpenCV writes it: {line}")
     })
 }
 
@@ -122,7 +126,7 @@ mod tests {
             (model(&numbers(35), "[ 1. ]"), "support vector of 35 features; expected 36"),
             (model(&numbers(36), "[ 1., 2. ]"), "2 coefficients for 1 support vectors"),
             (model(&numbers(36), "[ .nan ]"), "not finite"),
-            (model(&numbers(36), "[ 1. ]").replace("RBF", "LINEAR"), "the kernel LINEAR"),
+            (model(&numbers(36), "[ 1. ]").replace("RBF", "LINEAR"), "the kernel `LINEAR`"),
             (model(&numbers(36), "[ one ]"), "not as OpenCV writes it"),
             ("%YAML:1.0\n---\nrange: 5\n".to_owned(), "not as OpenCV writes it"),
         ] {

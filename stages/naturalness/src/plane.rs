@@ -142,7 +142,7 @@ mod tests {
     fn planes_of_one_pixel_can_be_halved() {
         let one = plane(1, 1, |_, _| 3.0);
         assert_eq!(one.halved(Halving::Antialiased).values, [3.0]);
-        assert_eq!(one.halved(Halving::Interpolated).values, []);
+        assert!(one.halved(Halving::Interpolated).values.is_empty());
     }
 
     #[test]

@@ -6,6 +6,8 @@
 mod ask;
 mod connect;
 mod flags;
+#[cfg(test)]
+mod mutations;
 mod picture;
 mod question;
 mod reply;

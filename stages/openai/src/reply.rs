@@ -14,7 +14,7 @@ pub struct Reply {
     pub tokens: u32,
     /// Why it ended.
     pub finish: Finish,
-    /// The bytes and the log-probability of each token, where the server offers them and they spell the text.
+    /// The bytes and the log-probability of each token, where the server offers them, they spell the text and are numbers.
     pieces: Option<Vec<(Vec<u8>, f32)>>,
 }
 
@@ -126,8 +126,9 @@ struct Piece {
 /// # Errors
 /// Not one came whole: what was found.
 pub(crate) fn samples(answer: &[u8], asked: usize) -> Result<Vec<Option<Sample>>, String> {
-    let completion: Completion = serde_json::from_slice(answer)
-        .map_err(|error| format!("its answer is no chat completion ({error}): {}", excerpt(answer)))?;
+    let completion: Completion = serde_json::from_slice(answer).map_err(|error| {
+        format!("its answer is no chat completion ({}): {}", excerpt(error.to_string().as_bytes()), excerpt(answer))
+    })?;
     let mut choices = completion.choices;
     // The order is that of the seeds.
     choices.sort_by_key(|choice| choice.index.unwrap_or(0));
@@ -152,7 +153,10 @@ fn sample(choice: Choice, tokens: Option<u32>) -> Result<Sample, String> {
         Some("stop") => Finish::Stop,
         Some("length") => Finish::Length,
         Some("content_filter") => return Ok(Err(Lost::Filtered)),
-        other => return Err(format!("ended for the reason {other:?}; expected \"stop\" or \"length\"")),
+        other => {
+            let other = other.map_or_else(|| "none".to_owned(), |it| format!("\"{}\"", excerpt(it.as_bytes())));
+            return Err(format!("ended for the reason {other}; expected \"stop\" or \"length\""));
+        }
     };
     let text = choice.message.text();
     let told = choice.logprobs.and_then(|it| it.content).filter(|it| !it.is_empty());
@@ -164,7 +168,7 @@ fn sample(choice: Choice, tokens: Option<u32>) -> Result<Sample, String> {
     // Behind the text stands the end of turn, which is a token too.
     let spells = |it: &Vec<(Vec<u8>, f32)>| {
         let spelt: Vec<u8> = it.iter().flat_map(|(bytes, _)| bytes).copied().collect();
-        spelt.starts_with(text.as_bytes())
+        spelt.starts_with(text.as_bytes()) && it.iter().all(|(_, logprob)| logprob.is_finite())
     };
     let pieces = pieces.filter(spells);
     Ok(Ok(Reply { text, tokens, finish, pieces }))
@@ -174,7 +178,8 @@ fn sample(choice: Choice, tokens: Option<u32>) -> Result<Sample, String> {
 pub(crate) fn excerpt(answer: &[u8]) -> String {
     const LONGEST: usize = 300;
     let text = String::from_utf8_lossy(&answer[..answer.len().min(4 * LONGEST)]);
-    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let words = text.split(|it: char| it.is_whitespace() || it.is_control()).filter(|it| !it.is_empty());
+    let words = words.collect::<Vec<_>>().join(" ");
     if words.is_empty() {
         return "(empty)".to_owned();
     }
@@ -236,7 +241,7 @@ mod tests {
             (json!({ "choices": [] }), "no choices"),
             (json!({ "choices": [choice(0, "0")] }), "how many tokens"),
             (json!({ "choices": [{ "finish_reason": "stop" }], "usage": tokens }), "message"),
-            (ended(json!(null)), "None"),
+            (ended(json!(null)), "reason none"),
             (ended(json!("abort")), "abort"),
             (ended(json!("tool_calls")), "tool_calls"),
         ] {

@@ -239,7 +239,7 @@ fn lost_request(error: &reqwest::Error) -> Failure {
 }
 
 /// What a server says about a fault: its message where it is in one of the usual places, else the beginning of what it sent.
-fn message(answer: &[u8]) -> String {
+pub(crate) fn message(answer: &[u8]) -> String {
     let told = serde_json::from_slice::<Value>(answer).ok().and_then(|value| {
         let places = ["/error/message", "/message", "/detail", "/error"];
         places.iter().find_map(|place| value.pointer(place)?.as_str().map(|text| excerpt(text.as_bytes())))

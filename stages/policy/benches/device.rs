@@ -3,6 +3,8 @@
 //!
 //!     device FOLDER cuda 7b [PEAK]     PEAK: the card's dense bf16 rate in TFLOP/s, 989 unless given (H100, H200)
 //!     device FOLDER cpu tiny           the same on the CPU, in a shape that it can bear
+//!     device train FOLDER cuda 7b      a training step: all weights, one picture, 32 completions of 64 tokens
+//!     device train FOLDER cpu tiny     the same on the CPU
 //!
 //! `FOLDER` is a checkpoint, as small as one likes: parity is measured on it, and its tokenizer serves the random weights
 //! of the benchmark. Each line that it prints is a JSON object.
@@ -11,12 +13,14 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 use clap::ValueEnum;
-use evoq_policy::device::random;
+use evoq_policy::device::{memory_in_use, random};
+use evoq_policy::train::Trainable;
 use evoq_policy::{
-    Asked, Completion, Config, DevicePolicy, Draw, Features, Grid, Pixels, Place, Policy, Processor, Prompt, Question,
-    Reasoning, Request, Sampling, Task, Template, TextConfig, Tokenizer, VisionConfig,
+    AdamW, Asked, Completion, Config, DevicePolicy, Draw, Features, Grid, Group, Hyper, Learner, Pixels, Place, Policy,
+    Processor, Prompt, Question, Reasoning, Request, Sampling, Task, Template, TextConfig, Tokenizer, VisionConfig,
+    Work, estimate,
 };
 use serde_json::json;
 
@@ -39,8 +43,11 @@ fn main() -> ExitCode {
 fn run() -> Outcome<()> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    if let ["train", folder, place, shape] = arguments.as_slice() {
+        return train(Path::new(folder), Place::from_str(place, false)?, shape);
+    }
     let [folder, place, shape, rest @ ..] = arguments.as_slice() else {
-        println!("device FOLDER cuda|cpu 7b|tiny [PEAK]");
+        println!("device FOLDER cuda|cpu 7b|tiny [PEAK] | train FOLDER cuda|cpu 7b|tiny");
         return Ok(());
     };
     let (folder, place) = (Path::new(folder), Place::from_str(place, false)?);
@@ -244,5 +251,64 @@ fn speed(folder: &Path, place: Place, shape: &str, peak: f64) -> Outcome<()> {
         json!({"what": "votes of four pairs", "lanes": votes, "tokens_a_lane": TOKENS, "seconds": seconds,
             "votes_a_second": votes as f64 / (seconds + 4.0 * vision)})
     );
+    Ok(())
+}
+
+/// Two training steps with random weights, of which the first pays for what is made once; beside the arithmetic of
+/// `estimate`.
+fn train(folder: &Path, place: Place, shape: &str) -> Outcome<()> {
+    let (config, grid) = shaped(Config::load(folder)?, shape)?;
+    let device = place.open()?;
+    let tensors = random(&config, &device, place.dtype())?;
+    let (tokenizer, template) = (Tokenizer::load(folder)?, Template::load(folder)?);
+    // The second engine on the CPU as well.
+    let policy = DevicePolicy::to_train(config, tensors, tokenizer, template, Processor::load(folder)?)?;
+    let prompt = policy.prompt(&Question::new(Task::Score, Reasoning::On), &[grid])?;
+    let (config, end) = (policy.config.clone(), policy.config.eos[0]);
+    let learner = Learner::try_from(policy)?;
+    let reference = learner.frozen()?;
+    let learnt = learner.learnt(Trainable::All, 1)?;
+    let mut optimizer = AdamW::new(learner.variables(&learnt).into_iter(), Hyper::default())?;
+
+    let pixels = [picture(&config, grid)];
+    let completion = |lane: usize| (0..TOKENS).map(|t| ((lane * 7919 + t * 104_729) % end as usize) as u32).collect();
+    let groups = [Group { prompt, pictures: vec![0], completions: (0..VOTES).map(completion).collect() }];
+    let loss = |_: usize, logprobs: &Tensor, mask: &Tensor| {
+        let advantages: Vec<f32> = (0..VOTES).map(|lane| (lane as f32).sin()).collect();
+        let advantages = Tensor::from_vec(advantages, (VOTES, 1), &Device::Cpu)?;
+        (logprobs.broadcast_mul(&advantages)? * mask)?.sum_all()? / -((VOTES * TOKENS) as f64)
+    };
+    let work = Work {
+        place,
+        trainable: Trainable::All,
+        grid,
+        pictures: 1,
+        question_tokens: groups[0].prompt.ids.len() - grid.tokens(config.vision.spatial_merge_size),
+        completions: VOTES,
+        completion_tokens: TOKENS,
+        cache_bytes: 0,
+    };
+    for warm_up in [true, false] {
+        let start = Instant::now();
+        reference.answerer().logprobs(&pixels, &groups)?;
+        device.synchronize()?;
+        let scored = start.elapsed().as_secs_f64();
+        let mut sum = learner.begin(&learnt);
+        learner.accumulate(&mut sum, &pixels, &groups, &loss)?;
+        let gradients = sum.finish()?;
+        device.synchronize()?;
+        let learned = start.elapsed().as_secs_f64();
+        let step = optimizer.step(&gradients.by_name, 3e-7)?;
+        device.synchronize()?;
+        let updated = start.elapsed().as_secs_f64();
+        println!(
+            "{}",
+            json!({"what": "train", "shape": shape, "warm_up": warm_up, "rows": work.rows(&config),
+                "reference_seconds": scored, "gradients_seconds": learned - scored, "update_seconds": updated - learned,
+                "norm": step.gradient_norm, "device_bytes": memory_in_use(&device)})
+        );
+    }
+    // With the memory pool that keeps what is freed, what is in use now is the most that was.
+    println!("{}", estimate(&config, &work));
     Ok(())
 }

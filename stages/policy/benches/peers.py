@@ -1,4 +1,4 @@
-"""Votes of this project's policy beside those of transformers and mistral.rs, in turn on one machine.
+"""Votes and updates of this project's policy beside those of transformers and mistral.rs, in turn on one machine.
 
     pip install torch==2.15.0 torchvision==0.29.2 transformers==5.23.0 pillow==12.0.0 numpy==2.4.6 mistralrs==0.9.5
     cargo build -p evoq-policy --bench policy
@@ -16,10 +16,18 @@ mistral.rs without preparing the pictures.
     mistralrs   mistral.rs, asked 32 times: it keeps pictures and prompt in its caches (n_choices=32 takes over 18 GB)
     matmul      rates of products in the shapes of the model, torch's and ours
     greedy      the greedy reply of ours, transformers and mistral.rs; the three must be equal
+    train       an update by GRPO: 32 given completions of 32 tokens about one picture, forward, backward, clip and AdamW.
+                Ours packs them behind one prompt; transformers takes them as 32 sequences with gradient checkpointing
+    separate    the same in transformers one sequence after another, which takes the least memory
+
+For the last two, memory is the peak of the update above what stays from one to the next: weights, reference policy and
+AdamW's moments, four times the weights in f32, which are their own master. All above that is counted, with what
+allocators keep; only what the peer's process holds before it loads the model (Python, torch) is taken off.
 """
 
 import argparse
 import base64
+import copy
 import json
 import os
 import resource
@@ -30,6 +38,9 @@ from pathlib import Path
 
 QUESTION = ("You are performing an image quality assessment task. Compare the two images and decide which one has better perceptual quality. "
             "Answer strictly with the index of the better image: 0 if the first image is better, or 1 if the second image is better.")
+RATING = ("You are doing the image quality assessment task. Here is the question: What is your overall rating on the quality of this picture? "
+          "The rating should be a float between 1 and 5, rounded to two decimal places, with 1 representing very poor quality and 5 representing "
+          "excellent quality.")
 K, NEW = 32, 32
 
 
@@ -53,7 +64,7 @@ def prepare(folder: Path) -> None:
 class Peer:
     """transformers on the checkpoint, with the prompt's inputs."""
 
-    def __init__(self, folder: Path, threads: int):
+    def __init__(self, folder: Path, threads: int, pictures: tuple = ("one", "two"), question: str = QUESTION):
         import torch
         from PIL import Image
         from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
@@ -61,9 +72,9 @@ class Peer:
         self.torch = torch
         self.model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder / "checkpoint", dtype=torch.float32, attn_implementation="sdpa").eval()
         processor = AutoProcessor.from_pretrained(folder / "checkpoint")
-        content = [{"type": "image"}, {"type": "image"}, {"type": "text", "text": QUESTION}]
+        content = [{"type": "image"} for _ in pictures] + [{"type": "text", "text": question}]
         text = processor.apply_chat_template([{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True)
-        images = [Image.open(folder / f"{name}.png").convert("RGB") for name in ("one", "two")]
+        images = [Image.open(folder / f"{name}.png").convert("RGB") for name in pictures]
         self.inputs = processor(text=[text], images=images, return_tensors="pt")
         self.length = self.inputs["input_ids"].shape[1]
         tokenizer, config = processor.tokenizer, self.model.config
@@ -131,6 +142,60 @@ class Clock:
         return dict(wall=time.perf_counter() - self.wall, cpu=time.process_time() - self.cpu)
 
 
+class Learner(Peer):
+    """transformers with torch's AdamW, all that stays from update to update in memory."""
+
+    def __init__(self, folder: Path, threads: int):
+        import transformers.models.qwen2_5_vl.modeling_qwen2_5_vl  # noqa: F401, to be there before memory is counted
+        self.program = held("VmRSS")
+        super().__init__(folder, threads, ("one",), RATING)
+        torch = self.torch
+        self.reference = copy.deepcopy(self.model)
+        self.model.train().gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        self.weights = list(self.model.parameters())
+        self.optimizer = torch.optim.AdamW(self.weights, lr=3e-7, weight_decay=0.0, fused=True)
+        for weight in self.weights:
+            moments = {name: torch.empty_like(weight).zero_() for name in ("exp_avg", "exp_avg_sq")}
+            self.optimizer.state[weight] = dict(step=torch.zeros(())) | moments
+        draw = torch.Generator().manual_seed(1)
+        allowed = torch.tensor(sorted(set(range(self.model.config.text_config.vocab_size)) - set(self.never) - set(self.ends)))
+        self.completions = allowed[torch.randint(len(allowed), (K, NEW), generator=draw)]
+        self.advantages, self.ahead = torch.randn(K, 1, generator=draw), 0.1 * torch.randn(K, NEW, generator=draw)
+
+    def loss(self, rows: slice):
+        """The GRPO loss (token form) of some of the completions, as sequences of their own in one batch."""
+        torch, completions, inputs = self.torch, self.completions[rows], self.inputs
+        count = len(completions)
+        ids = torch.cat([inputs["input_ids"].expand(count, -1), completions], 1)
+        types = torch.cat([inputs["mm_token_type_ids"].expand(count, -1), torch.zeros_like(completions)], 1)
+        logits = self.model(input_ids=ids, attention_mask=torch.ones_like(ids), mm_token_type_ids=types, use_cache=False, logits_to_keep=NEW + 1,
+                            pixel_values=inputs["pixel_values"].repeat(count, 1), image_grid_thw=inputs["image_grid_thw"].repeat(count, 1)).logits
+        logits = logits[:, :-1].index_fill(-1, torch.tensor(self.never), float("-inf"))
+        now = torch.log_softmax(logits, -1).gather(-1, completions[..., None])[..., 0]
+        ratio, ahead = torch.exp(now - now.detach()), now.detach() + self.ahead[rows] - now
+        gain = torch.minimum(ratio * self.advantages[rows], ratio.clamp(0.8, 1.2) * self.advantages[rows])
+        return -(gain - 0.05 * (torch.exp(ahead) - ahead - 1)).mean() * count / K
+
+    def update(self, rows: int) -> dict:
+        """One update, `rows` sequences at a time, after one sequence's forward and backward pass to warm up."""
+        self.loss(slice(0, 1)).backward()
+        self.optimizer.zero_grad(set_to_none=True)
+        Path("/proc/self/clear_refs").write_text("5")  # the peak is that of the update
+        clock = Clock()
+        for start in range(0, K, rows):
+            self.loss(slice(start, start + rows)).backward()
+        self.torch.nn.utils.clip_grad_norm_(self.weights, 1.0)
+        self.optimizer.step()
+        parameters = sum(weight.numel() for weight in self.weights)
+        return dict(what="train", prompt=self.length, parameters=parameters, program_mib=self.program, peak_mib=held("VmHWM")) | clock.stop()
+
+
+def held(field: str) -> float:
+    """A field of this process's memory in MiB: what it holds, or the most that it held."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field + ":"))
+    return int(line.split()[1]) / 1024
+
+
 class Mistral:
     """mistral.rs on the checkpoint. It holds keys and values in f16 unless told otherwise, and puts no pictures' places
     into the text of a template that it does not know, so they are written out."""
@@ -177,6 +242,8 @@ def child(mode: str, folder: Path, threads: int) -> None:
     if mode.startswith("mistralrs"):
         mistral = Mistral(folder)
         return mistral.greedy() if mode == "mistralrs greedy" else mistral.vote()
+    if mode in ("train", "separate"):
+        return print(json.dumps(Learner(folder, threads).update(K if mode == "train" else 1)))
     peer = Peer(folder, threads)
     if mode == "matmul":
         return peer.matmul()
@@ -222,6 +289,28 @@ def bars(best: dict, rates: dict) -> None:
     print(f"  {'peak memory':24} <= 1.1 GB {ours['memory'] * 1.048576e-3:.2f}")
 
 
+def learning(program: str, checkpoint: str, picture: str, peer, wanted: list, threads: int, rounds: int) -> None:
+    """Updates of ours and of transformers in turn: the best of each, and how many times less ours takes."""
+    best = {}
+    modes = ["ours"] + [mode for mode in ("train", "separate") if mode in wanted]
+    for mode in modes * rounds:
+        command = [program, "train", checkpoint, picture, str(K), str(NEW)] if mode == "ours" else peer(mode, threads)
+        lines = run(command, threads)[0]
+        if not lines:
+            continue
+        found = lines[-1]
+        stays = 4 * 4 * lines[0]["parameters"] / 2 ** 20
+        above = found["peak_mib"] - stays - found.get("program_mib", 0)
+        print(f"{threads} threads, update, {mode:8}: {found['cpu']:6.2f} s of CPU, {found['wall']:6.2f} s by the wall, {above:5.0f} MiB above the "
+              f"{stays:.0f} that stay, prompt {found['prompt']}, load {os.getloadavg()[0]:.1f}", flush=True)
+        if mode not in best or found["cpu"] < best[mode]["cpu"]:
+            best[mode] = found | dict(above=above)
+    for mode in [mode for mode in modes[1:] if mode in best and "ours" in best]:
+        assert best[mode]["prompt"] == best["ours"]["prompt"], "the prompts differ"
+        cpu, wall, above = (best[mode][of] / best["ours"][of] for of in ("cpu", "wall", "above"))
+        print(f"  update, times less than {mode:8}  >= 5 {cpu:6.2f} by CPU seconds, {wall:6.2f} by the wall;  >= 6 {above:6.2f} by memory", flush=True)
+
+
 def main() -> None:
     """All runs, and for each number of threads a table of the best of each, the rates of products and the bars."""
     parser = argparse.ArgumentParser()
@@ -229,7 +318,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--only", default="ours,shared,generate,mistralrs,matmul,greedy")
+    parser.add_argument("--only", default="ours,shared,generate,mistralrs,matmul,greedy,train,separate")
     parser.add_argument("--child")
     options = parser.parse_args()
     folder, program = options.folder.resolve(), str(options.program.resolve())
@@ -271,6 +360,8 @@ def main() -> None:
             print(f"  ours decodes at {step['gflops_a_cpu']:.1f} GFLOP a second of CPU, {step['gflops']:.1f} by the wall; a step takes "
                   f"{1000 * step['cpu']:.0f} ms of CPU, {1000 * step['wall']:.0f} ms by the wall")
             bars(best, rates)
+        if "train" in wanted or "separate" in wanted:
+            learning(program, checkpoint, pictures[0], peer, wanted, threads, options.rounds)
     if "greedy" in wanted:
         commands = {"ours": [program, "greedy", checkpoint, *pictures, str(NEW)], "transformers": peer("greedy", 2),
                     "mistral.rs": peer("mistralrs greedy", 2)}

@@ -4,6 +4,7 @@
 //!     policy load FOLDER                                reads the weights
 //!     policy vote FOLDER PICTURE PICTURE [K] [NEW]      K replies of NEW tokens about two pictures
 //!     policy greedy FOLDER PICTURE PICTURE [NEW]        the greedy reply, as ids
+//!     policy train FOLDER PICTURE [K] [NEW] [PICTURES]  a training step: forward, backward and update, a group a picture
 //!
 //! Threads are set by `RAYON_NUM_THREADS`. Each line that it prints is a JSON object.
 
@@ -14,7 +15,8 @@ use std::time::Instant;
 
 use candle_core::{Device, Tensor};
 use evoq_policy::ops::linear::{Kernel, Linear};
-use evoq_policy::{Asked, Draw, Features, Policy, Question, Reasoning, Request, Sampling, Task};
+use evoq_policy::train::Group;
+use evoq_policy::{AdamW, Asked, Draw, Features, Hyper, Policy, Question, Reasoning, Request, Sampling, Task};
 use rayon::prelude::*;
 use serde_json::json;
 
@@ -29,9 +31,11 @@ fn main() -> Outcome {
         ["load", folder] => load(folder).map(drop),
         ["vote", folder, one, other, rest @ ..] => vote(folder, [*one, *other], rest),
         ["greedy", folder, one, other, rest @ ..] => greedy(folder, [*one, *other], rest),
+        ["train", folder, picture, rest @ ..] => train(folder, picture, rest),
         _ => {
             println!(
-                "policy matmul | load FOLDER | vote FOLDER PICTURE PICTURE [K] [NEW] | greedy FOLDER PICTURE PICTURE [NEW]"
+                "policy matmul | load FOLDER | vote FOLDER PICTURE PICTURE [K] [NEW] | greedy FOLDER PICTURE PICTURE [NEW] \
+                 | train FOLDER PICTURE [K] [NEW] [PICTURES]"
             );
             Ok(())
         }
@@ -145,6 +149,63 @@ fn greedy(folder: &str, pictures: [&str; 2], rest: &[&str]) -> Outcome {
         json!({"what": "greedy", "ids": reply.ids, "text": reply.text, "least_lead": reply.leads.iter().copied().fold(f32::INFINITY, f32::min)})
     );
     Ok(())
+}
+
+/// Two training steps; the first touches all that stays. The peak of resident memory is counted from what a step cannot do
+/// without: the numbers of weights (which are their own master), reference and both moments.
+fn train(folder: &str, picture: &str, rest: &[&str]) -> Outcome {
+    let (lanes, tokens, pictures) = (number(rest, 0, 32)?, number(rest, 1, 32)?, number(rest, 2, 1)?);
+    let policy = load(folder)?;
+    let reference = policy.frozen()?;
+    let pixels = policy.processor.pixels(&image::open(picture)?.to_rgb8())?;
+    let prompt = policy.prompt(&Question::new(Task::Score, Reasoning::Off), &[pixels.grid])?;
+    let usable: Vec<u32> = (0..policy.config.eos[0]).collect();
+    let completion = |lane: usize| (0..tokens).map(|t| usable[(lane * 7919 + t * 104_729) % usable.len()]).collect();
+    let group = |picture| Group {
+        prompt: prompt.clone(),
+        pictures: vec![picture],
+        completions: (0..lanes).map(completion).collect(),
+    };
+    let groups: Vec<Group> = (0..pictures).map(group).collect();
+    let pixels = vec![pixels; pictures];
+    let loss = |group: usize, logprobs: &Tensor, mask: &Tensor| {
+        let advantages: Vec<f32> = (0..lanes).map(|lane| ((lane + group) as f32).sin()).collect();
+        let advantages = Tensor::from_vec(advantages, (lanes, 1), &Device::Cpu)?;
+        (logprobs.broadcast_mul(&advantages)? * mask)?.sum_all()? / (-((lanes * tokens * pictures) as f64))
+    };
+    let vars = policy.weights.iter().map(|(name, var)| (name.to_owned(), var.clone()));
+    let mut optimizer = AdamW::new(vars, Hyper::default())?;
+    for warm in [true, false] {
+        reset_peak();
+        let state = (4 * size_of::<f32>() * policy.weights.parameters()) as f64 / f64::from(1 << 20);
+        let whole = Clock::start();
+        let gradients = policy.gradients(&pixels, &groups, &loss, None)?;
+        let (gradients_wall, gradients_cpu) = whole.stop();
+        let step = optimizer.step(&gradients.by_name, 3e-7)?;
+        drop(gradients);
+        let ((wall, cpu), peak) = (whole.stop(), status("VmHWM:"));
+        println!(
+            "{}",
+            json!({"what": "train", "warm_up": warm, "pictures": pictures, "lanes": lanes, "tokens": tokens,
+                "prompt": prompt.ids.len(), "wall": wall, "cpu": cpu, "gradients_wall": gradients_wall, "gradients_cpu": gradients_cpu,
+                "state_mib": state, "peak_mib": peak, "above_mib": peak - state, "norm": step.gradient_norm})
+        );
+    }
+    drop(reference);
+    Ok(())
+}
+
+/// A figure of this process's memory in MiB, as Linux tells it; `VmHWM` is the peak of `VmRSS`.
+fn status(field: &str) -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap_or_default();
+    line.split_whitespace().next().and_then(|kib| kib.parse::<f64>().ok()).unwrap_or_default() / 1024.0
+}
+
+/// Makes `VmHWM` start again from what is resident now.
+fn reset_peak() {
+    // Where Linux does not allow it, the peak is that of the whole process.
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
 }
 
 /// Rows, and the layers of the mid-size language model as (out, in).

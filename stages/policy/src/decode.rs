@@ -90,7 +90,7 @@ impl TextModel {
         let rotary = self.rotary(positions.into_iter());
         let mut x = self.embed(ids)?;
         for (layer, block) in self.blocks().iter().enumerate() {
-            (x, _) = block.forward(x, Kernel::RowByRow, |projected| {
+            (x, ()) = block.forward(x, Kernel::RowByRow, |projected| {
                 Ok((self.attend(layer, projected, &rotary, decoding)?, ()))
             })?;
         }

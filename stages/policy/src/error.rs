@@ -186,6 +186,20 @@ pub enum Error {
         /// Such a tensor (one of them, where there are several).
         name: String,
     },
+    /// A saved state of the optimizer that does not fit the variable it is named for.
+    #[error(
+        "optimizer: the saved state of `{name}` has shape {found:?} and {sizes:?} values of master, first and second moment; the model has {expected:?}: take the state that was saved with this policy"
+    )]
+    SavedState {
+        /// The variable.
+        name: String,
+        /// Its shape in the model.
+        expected: Vec<usize>,
+        /// The shape that was saved.
+        found: Vec<usize>,
+        /// Values that were saved of master, first and second moment.
+        sizes: [usize; 3],
+    },
     /// The pieces of a batch do not fit together (a picture index out of range, a completion without tokens …).
     #[error("batch: {problem}")]
     Batch {

@@ -13,18 +13,19 @@ use crate::config::Config;
 use crate::decode::PromptCache;
 use crate::error::Result;
 use crate::ops::Floats;
-use crate::ops::linear::{Kernel, Sums};
+use crate::ops::linear::Kernel;
 use crate::ops::logits::{Pick, ban, log_probabilities, log_probabilities_backward};
+use crate::ops::sums::Sums;
 use crate::sample::Asked;
 use crate::text::{HeadState, TextModel, TextState};
 use crate::vision::VisionTower;
 use crate::weights::Weights;
 
 /// Rows that are worked on together, at least, in a pass over many pictures or many prompts.
-const CHUNK_ROWS: usize = 512;
+pub(crate) const CHUNK_ROWS: usize = 512;
 
-/// Logits that are made at a time where only some of their log-probabilities are wanted, at most.
-const LOGITS: usize = 1 << 24;
+/// Logits that are made at a time where their log-probabilities are wanted, at most: never those of all rows.
+pub(crate) const LOGITS: usize = 1 << 24;
 
 /// Vision tower and language model. Its tensors share their storage with the weights that it was made of, so that a
 /// change of those is seen.
@@ -44,9 +45,12 @@ pub struct Model {
 #[derive(Debug)]
 pub struct PackState {
     text: TextState,
-    head: HeadState,
-    logits: Tensor,
+    /// The predicting rows, `[M, H]`.
+    rows: Tensor,
+    /// The normaliser of each one's logits.
     normalisers: Vec<f32>,
+    /// All logits, where they are few enough to be one run.
+    kept: Option<(Tensor, HeadState)>,
 }
 
 impl Model {
@@ -85,40 +89,86 @@ impl Model {
     /// Log-probabilities of `picks` among the predicting rows of `pack`; nothing is kept for a gradient.
     pub(crate) fn score(&self, pack: &Pack, picks: &[Pick]) -> Result<Vec<f32>> {
         let (rows, _) = self.text.pass(pack.embed(&self.text)?, &pack.plan)?;
-        let rows = pack.predicting_rows(&rows)?;
-        let (count, step) = (rows.dim(0)?, (LOGITS / self.config.text.vocab_size).max(1));
-        let mut picked = vec![0.0; picks.len()];
-        for start in (0..count).step_by(step) {
-            let end = count.min(start + step);
-            let here = (0..).zip(picks).filter(|(_, pick)| (start..end).contains(&pick.row));
-            let (places, here): (Vec<usize>, Vec<Pick>) =
-                here.map(|(place, pick)| (place, Pick { row: pick.row - start, ..*pick })).unzip();
-            let (logits, _) = self.text.logits(rows.narrow(0, start, end - start)?, Kernel::General)?;
-            let (values, _) = log_probabilities(&logits, &self.banned, &here)?;
-            places.into_iter().zip(values).for_each(|(place, value)| picked[place] = value);
-        }
-        Ok(picked)
+        Ok(self.pick(&pack.predicting_rows(&rows)?, picks)?.values)
     }
 
     /// Log-probabilities of all completion tokens of `pack`, completion by completion, with all that the backward pass
     /// needs.
     pub fn forward(&self, pack: &Pack) -> Result<(Vec<f32>, PackState)> {
         let (rows, text) = self.text.forward(pack.embed(&self.text)?, &pack.plan)?;
-        let (logits, head) = self.text.logits(pack.predicting_rows(&rows)?, Kernel::General)?;
-        let (picked, normalisers) = log_probabilities(&logits, &self.banned, &pack.picks)?;
-        Ok((picked, PackState { text, head, logits, normalisers }))
+        let rows = pack.predicting_rows(&rows)?;
+        let Picked { values, normalisers, kept } = self.pick(&rows, &pack.picks)?;
+        Ok((values, PackState { text, rows, normalisers, kept }))
     }
 
     /// Adds the gradients of the language model's weights to `sums`, given that of each log-probability, and gives that
-    /// of the packed rows, `[R, H]`.
-    pub fn backward(&self, pack: &Pack, state: &PackState, dpicked: &[f32], sums: &mut Sums) -> Result<Tensor> {
-        let (banned, picks) = (&self.banned, &pack.picks);
-        let dlogits = log_probabilities_backward(&state.logits, &state.normalisers, banned, picks, dpicked)?;
-        let dhead = self.text.logits_backward(&state.head, &dlogits, sums)?;
-        let drows = self.text.backward(&state.text, &pack.plan, pack.spread_to_rows(&dhead)?, sums)?;
-        pack.embed_backward(&self.text, &drows, sums)?;
-        Ok(drows)
+    /// of the pictures' features if it is wanted.
+    pub fn backward(
+        &self,
+        pack: &Pack,
+        state: PackState,
+        dpicked: &[f32],
+        features: bool,
+        sums: &mut Sums,
+    ) -> Result<Vec<Vec<f32>>> {
+        let PackState { text, rows, normalisers, mut kept } = state;
+        let mut drows = Vec::with_capacity(rows.elem_count());
+        for run in self.runs(rows.dim(0)?) {
+            let (places, picks) = within(&pack.picks, &run);
+            let rows = rows.narrow(0, run.start, run.len())?;
+            let (logits, head) = kept.take().map_or_else(|| self.text.logits(rows, Kernel::General), Ok)?;
+            let dpicked: Vec<f32> = places.into_iter().map(|place| dpicked[place]).collect();
+            log_probabilities_backward(&logits, &normalisers[run], &self.banned, &picks, &dpicked)?;
+            drows.append(&mut self.text.logits_backward(&head, &logits, sums)?);
+        }
+        drop(rows);
+        let embeddings = self.text.embedding_is_wanted(sums);
+        let drows = pack.spread_to_rows(&drows, self.config.text.hidden_size);
+        let drows = self.text.backward(text, &pack.plan, drows, features || embeddings, sums)?;
+        let drows = drows.unwrap_or_default();
+        if embeddings {
+            pack.embed_backward(&self.text, &drows, sums);
+        }
+        Ok(if features { pack.features_backward(&self.text, &drows) } else { Vec::new() })
     }
+
+    /// Log-probabilities of `picks` among `rows [M, H]`, whose logits are made run by run.
+    fn pick(&self, rows: &Tensor, picks: &[Pick]) -> Result<Picked> {
+        let (mut values, mut normalisers, mut kept) = (vec![0.0; picks.len()], Vec::new(), None);
+        let runs = self.runs(rows.dim(0)?);
+        let whole = runs.len() == 1;
+        for run in runs {
+            let (places, picks) = within(picks, &run);
+            let (logits, head) = self.text.logits(rows.narrow(0, run.start, run.len())?, Kernel::General)?;
+            let (picked, mut of_run) = log_probabilities(&logits, &self.banned, &picks)?;
+            places.into_iter().zip(picked).for_each(|(place, value)| values[place] = value);
+            normalisers.append(&mut of_run);
+            kept = whole.then_some((logits, head));
+        }
+        Ok(Picked { values, normalisers, kept })
+    }
+
+    /// Cuts rows into runs of at most [`LOGITS`] logits, or one row.
+    fn runs(&self, rows: usize) -> Vec<Range<usize>> {
+        let step = (LOGITS / self.config.text.vocab_size).max(1);
+        (0..rows).step_by(step).map(|start| start..rows.min(start + step)).collect()
+    }
+}
+
+/// What [`Model::pick`] found.
+struct Picked {
+    /// Log-probabilities.
+    values: Vec<f32>,
+    /// Each row's.
+    normalisers: Vec<f32>,
+    /// All logits, if they were one run.
+    kept: Option<(Tensor, HeadState)>,
+}
+
+/// The picks of a run of rows: their places in the list, and they themselves with rows counted in the run.
+fn within(picks: &[Pick], run: &Range<usize>) -> (Vec<usize>, Vec<Pick>) {
+    let here = (0..).zip(picks).filter(|(_, pick)| run.contains(&pick.row));
+    here.map(|(place, pick)| (place, Pick { row: pick.row - run.start, ..*pick })).unzip()
 }
 
 /// Cuts a list into runs of at least [`CHUNK_ROWS`] rows (the last may be shorter), given each item's rows. By position

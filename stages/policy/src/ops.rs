@@ -22,8 +22,11 @@ pub mod logits;
 pub mod norm;
 pub mod product;
 pub mod softmax;
+pub mod sums;
 
-use candle_core::{CpuStorage, Device, Result, Shape, Storage, StorageRef, Tensor, bail};
+use std::cell::Cell;
+
+use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Result, Shape, Storage, StorageRef, Tensor, bail};
 
 /// A contiguous `f32` tensor in host memory, read as a slice while this guard lives.
 pub(crate) struct Floats<'a> {
@@ -62,12 +65,45 @@ impl std::ops::Deref for Floats<'_> {
     }
 }
 
+/// Lets `write` change a contiguous `f32` tensor's values in host memory where they lie; all that share them see it.
+pub(crate) fn overwrite(tensor: &Tensor, write: impl FnOnce(&mut [f32])) -> Result<()> {
+    tensor.inplace_op1(&Overwrite(Cell::new(Some(write))))
+}
+
+/// [`overwrite`] as candle takes it.
+struct Overwrite<F>(Cell<Option<F>>);
+
+impl<F: FnOnce(&mut [f32])> InplaceOp1 for Overwrite<F> {
+    fn name(&self) -> &'static str {
+        "overwrite"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
+        let (CpuStorage::F32(values), Some((start, end))) = (storage, layout.contiguous_offsets()) else {
+            bail!("only contiguous f32 values can be overwritten: {layout:?}");
+        };
+        if let Some(write) = self.0.take() {
+            write(&mut values[start..end]);
+        }
+        Ok(())
+    }
+}
+
 /// Runs a loop compiled for the widest registers that the CPU has. Nothing is fused or reordered in it, so its numbers
 /// are the same on every CPU.
 #[expect(clippy::inline_always, reason = "what is not inlined keeps to narrow registers")]
 #[inline(always)]
 pub(crate) fn widest<R>(work: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(work)
+}
+
+/// Values from which a pass over rows is divided among threads.
+const DIVIDED: usize = 1 << 19;
+
+/// Length of the pieces in which a pass over rows of `width` is divided among threads: whole rows, by the sizes alone, so
+/// that sums over rows do not depend on the threads.
+pub(crate) fn piece(values: usize, width: usize) -> usize {
+    if values < DIVIDED { values.max(1) } else { (DIVIDED / 8 / width).max(1) * width }
 }
 
 /// Wraps values that a kernel has made; no copy.

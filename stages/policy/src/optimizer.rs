@@ -1,19 +1,27 @@
-//! `AdamW` with f32 master weights, the clip of the gradient's global norm, and learning-rate schedules.
+//! `AdamW` with f32 master weights and the clip of the gradient's global norm; learning-rate schedules beside it.
 //!
 //! Master weights and both moments are f32 in host memory whatever the variables' own format: with the paper's learning
-//! rate of 3e-7 an update is far below the resolution of bf16. Every sum has a fixed order, so the bits do not depend
-//! on the number of threads. The loss and the gradients are made elsewhere.
+//! rate of 3e-7 an update is far below the resolution of bf16. A variable that is itself f32 in host memory is its own
+//! master. Every sum has a fixed order, so the bits do not depend on the number of threads. Beside the state nothing of
+//! a tensor's size is made. The loss and the gradients are made elsewhere.
+
+mod schedule;
 
 use std::collections::BTreeMap;
-use std::f64::consts::PI;
+use std::ops::{Deref, Range};
 
-use candle_core::{DType, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
+use crate::ops::{Floats, overwrite};
+pub use schedule::Schedule;
 
 /// Elements that one thread takes at a time; also the length of the norm's partial sums, hence part of its rounding.
 const CHUNK: usize = 1 << 14;
+
+/// Elements that are copied at a time between host memory and another format or device; whole chunks.
+const PIECE: usize = CHUNK << 8;
 
 /// The optimizer's constants; the defaults are those of Hugging Face's trainer.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -54,11 +62,66 @@ pub struct AdamW {
 /// One variable with its master copy and moments.
 struct State {
     var: Var,
-    master: Vec<f32>,
+    /// `None` where the variable itself is f32 in host memory.
+    master: Option<Vec<f32>>,
+    moments: Moments,
+}
+
+/// The moments of one variable.
+struct Moments {
     first: Vec<f32>,
     second: Vec<f32>,
     /// Steps that this tensor took: those in which it had a gradient.
     steps: i32,
+}
+
+/// All that the optimizer knows of one variable, to be written down and put back: a run that goes on from it takes the
+/// same steps, bit by bit.
+#[derive(Debug)]
+pub struct TensorState<'a> {
+    /// The variable's name.
+    pub name: &'a str,
+    /// Its shape.
+    pub shape: &'a [usize],
+    /// Steps that it took.
+    pub steps: i32,
+    /// The master weights, row by row.
+    pub master: Values<'a>,
+    /// The first moment.
+    pub first: &'a [f32],
+    /// The second moment.
+    pub second: &'a [f32],
+}
+
+/// Values that lie in a slice, or in a variable that is read while this lives.
+pub struct Values<'a>(Lent<'a>);
+
+enum Lent<'a> {
+    Slice(&'a [f32]),
+    Variable(Floats<'a>),
+}
+
+impl<'a> From<&'a [f32]> for Values<'a> {
+    fn from(values: &'a [f32]) -> Self {
+        Self(Lent::Slice(values))
+    }
+}
+
+impl Deref for Values<'_> {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        match &self.0 {
+            Lent::Slice(values) => values,
+            Lent::Variable(values) => values,
+        }
+    }
+}
+
+impl std::fmt::Debug for Values<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} values", self.len())
+    }
 }
 
 impl AdamW {
@@ -70,11 +133,49 @@ impl AdamW {
     pub fn new(vars: impl Iterator<Item = (String, Var)>, hyper: Hyper) -> Result<Self> {
         let mut tensors = BTreeMap::new();
         for (name, var) in vars {
-            let master = values(&var)?;
-            let (first, second) = (vec![0.0; master.len()], vec![0.0; master.len()]);
-            tensors.insert(name, State { var, master, first, second, steps: 0 });
+            let count = var.elem_count();
+            let master = if lies_open(&var) { None } else { Some(values(&var)?) };
+            let moments = Moments { first: vec![0.0; count], second: vec![0.0; count], steps: 0 };
+            tensors.insert(name, State { var, master, moments });
         }
         Ok(Self { hyper, tensors })
+    }
+
+    /// The state of every variable, sorted by name. Together with the learning rates to come it is all that the next
+    /// steps depend on. It lends what it gives: the variables cannot be set while it lives.
+    ///
+    /// # Errors
+    /// A variable that was replaced by one that cannot be read.
+    pub fn state(&self) -> Result<Vec<TensorState<'_>>> {
+        self.tensors.iter().map(|(name, state)| state.lend(name)).collect()
+    }
+
+    /// Puts back what [`Self::state`] gave of one variable, and sets the variable to its master weights. Whoever goes on
+    /// with a run restores every name that `state` lists.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchTensor`] for a name that is not trained here, [`Error::SavedState`] where the sizes differ; then
+    /// nothing has changed.
+    pub fn restore(&mut self, saved: &TensorState<'_>) -> Result<()> {
+        let Some(state) = self.tensors.get_mut(saved.name) else {
+            return Err(Error::NoSuchTensor { name: saved.name.to_owned() });
+        };
+        let (count, expected) = (state.var.elem_count(), state.var.dims());
+        let sizes = [saved.master.len(), saved.first.len(), saved.second.len()];
+        if saved.shape != expected || sizes != [count; 3] {
+            let (name, expected, found) = (saved.name.to_owned(), expected.to_vec(), saved.shape.to_vec());
+            return Err(Error::SavedState { name, expected, found, sizes });
+        }
+        state.moments.steps = saved.steps;
+        state.moments.first.copy_from_slice(saved.first);
+        state.moments.second.copy_from_slice(saved.second);
+        match &mut state.master {
+            None => Ok(overwrite(&state.var, |values| values.copy_from_slice(&saved.master))?),
+            Some(master) => {
+                master.copy_from_slice(&saved.master);
+                state.publish(0..count)
+            }
+        }
     }
 
     /// One step at `learning_rate`. A variable without a gradient stays as it is, moments and all, as in torch.
@@ -93,7 +194,7 @@ impl AdamW {
         self.tensors
             .par_iter_mut()
             .filter_map(|(name, state)| gradients.get(name).map(|gradient| (state, gradient)))
-            .try_for_each(|(state, gradient)| state.step(&values(gradient)?, scale as f32, learning_rate, &hyper))?;
+            .try_for_each(|(state, gradient)| state.step(gradient, scale as f32, learning_rate, &hyper))?;
         Ok(Step { gradient_norm, clipped: scale < 1.0 })
     }
 
@@ -109,10 +210,13 @@ impl AdamW {
                     let (lhs, rhs) = (state.var.shape().clone(), gradient.shape().clone());
                     return Err(candle_core::Error::ShapeMismatchBinaryOp { lhs, rhs, op: "step" }.into());
                 }
-                let gradient = values(gradient)?;
-                let sums: Vec<f64> =
-                    gradient.par_chunks(CHUNK).map(|chunk| chunk.iter().map(|&g| f64::from(g).powi(2)).sum()).collect();
-                let sum: f64 = sums.iter().sum();
+                let mut sum = 0.0;
+                in_pieces(gradient, |_, gradient| {
+                    let square = |chunk: &[f32]| chunk.iter().map(|&g| f64::from(g).powi(2)).sum();
+                    let sums: Vec<f64> = gradient.par_chunks(CHUNK).map(square).collect();
+                    sum = sums.iter().fold(sum, |sum, part| sum + part);
+                    Ok(())
+                })?;
                 if sum.is_finite() { Ok(sum) } else { Err(Error::NotFinite { name: name.clone() }) }
             })
             .collect::<Result<_>>()?;
@@ -121,63 +225,119 @@ impl AdamW {
 }
 
 impl State {
-    /// One step of this tensor; `scale` is the clip's factor. In f32 and in torch's order of operations.
-    fn step(&mut self, gradient: &[f32], scale: f32, learning_rate: f64, hyper: &Hyper) -> Result<()> {
-        self.steps += 1;
-        let correction1 = 1.0 - hyper.beta1.powi(self.steps);
-        let correction2 = (1.0 - hyper.beta2.powi(self.steps)).sqrt() as f32;
-        let step_size = (learning_rate / correction1) as f32;
-        let keep = (1.0 - learning_rate * hyper.weight_decay) as f32;
-        let (new1, beta2, new2) = ((1.0 - hyper.beta1) as f32, hyper.beta2 as f32, (1.0 - hyper.beta2) as f32);
-        let eps = hyper.eps as f32;
-        self.master
-            .par_chunks_mut(CHUNK)
-            .zip(self.first.par_chunks_mut(CHUNK))
-            .zip(self.second.par_chunks_mut(CHUNK))
-            .zip(gradient.par_chunks(CHUNK))
-            .for_each(|(((master, first), second), gradient)| {
-                for (((w, m), v), g) in master.iter_mut().zip(first).zip(second).zip(gradient) {
-                    let g = g * scale;
-                    *m += new1 * (g - *m);
-                    *v = *v * beta2 + new2 * g * g;
-                    *w = *w * keep - step_size * (*m / (v.sqrt() / correction2 + eps));
-                }
-            });
-        let new = Tensor::from_slice(&self.master, self.var.shape(), self.var.device())?;
-        Ok(self.var.set(&new.to_dtype(self.var.dtype())?)?)
+    fn lend<'a>(&'a self, name: &'a str) -> Result<TensorState<'a>> {
+        let master = match &self.master {
+            Some(master) => Lent::Slice(master),
+            None => Lent::Variable(Floats::of(&self.var)?),
+        };
+        let Moments { first, second, steps } = &self.moments;
+        Ok(TensorState { name, shape: self.var.dims(), steps: *steps, master: Values(master), first, second })
     }
+
+    /// One step of this tensor; `scale` is the clip's factor.
+    fn step(&mut self, gradient: &Tensor, scale: f32, learning_rate: f64, hyper: &Hyper) -> Result<()> {
+        self.moments.steps += 1;
+        let factors = Factors::of(self.moments.steps, scale, learning_rate, hyper);
+        in_pieces(gradient, |at, gradient| {
+            let (first, second) = (&mut self.moments.first[at.clone()], &mut self.moments.second[at.clone()]);
+            match &mut self.master {
+                None => {
+                    Ok(overwrite(&self.var, |values| factors.apply(&mut values[at.clone()], first, second, gradient))?)
+                }
+                Some(master) => {
+                    factors.apply(&mut master[at.clone()], first, second, gradient);
+                    self.publish(at)
+                }
+            }
+        })
+    }
+
+    /// Sets elements `at` of the variable to the master's, in its own format.
+    fn publish(&self, at: Range<usize>) -> Result<()> {
+        let Some(master) = &self.master else { return Ok(()) };
+        let flat = self.var.as_detached_tensor().flatten_all()?;
+        for start in at.clone().step_by(PIECE) {
+            let values = &master[start..at.end.min(start + PIECE)];
+            let new = Tensor::from_slice(values, values.len(), &Device::Cpu)?.to_dtype(self.var.dtype())?;
+            flat.slice_set(&new.to_device(self.var.device())?, 0, start)?;
+        }
+        Ok(())
+    }
+}
+
+/// The numbers of one tensor's step.
+#[derive(Clone, Copy)]
+struct Factors {
+    scale: f32,
+    keep: f32,
+    new1: f32,
+    beta2: f32,
+    new2: f32,
+    step_size: f32,
+    correction2: f32,
+    eps: f32,
+}
+
+impl Factors {
+    fn of(steps: i32, scale: f32, learning_rate: f64, hyper: &Hyper) -> Self {
+        let correction1 = 1.0 - hyper.beta1.powi(steps);
+        Self {
+            scale,
+            keep: (1.0 - learning_rate * hyper.weight_decay) as f32,
+            new1: (1.0 - hyper.beta1) as f32,
+            beta2: hyper.beta2 as f32,
+            new2: (1.0 - hyper.beta2) as f32,
+            step_size: (learning_rate / correction1) as f32,
+            correction2: (1.0 - hyper.beta2.powi(steps)).sqrt() as f32,
+            eps: hyper.eps as f32,
+        }
+    }
+
+    /// The update of some elements, in f32 and in torch's order of operations.
+    fn apply(self, master: &mut [f32], first: &mut [f32], second: &mut [f32], gradient: &[f32]) {
+        let Self { scale, keep, new1, beta2, new2, step_size, correction2, eps } = self;
+        let elements = master.par_chunks_mut(CHUNK).zip(first.par_chunks_mut(CHUNK));
+        let elements = elements.zip(second.par_chunks_mut(CHUNK)).zip(gradient.par_chunks(CHUNK));
+        elements.for_each(|(((master, first), second), gradient)| {
+            for (((w, m), v), g) in master.iter_mut().zip(first).zip(second).zip(gradient) {
+                let g = g * scale;
+                *m += new1 * (g - *m);
+                *v = *v * beta2 + new2 * g * g;
+                *w = *w * keep - step_size * (*m / (v.sqrt() / correction2 + eps));
+            }
+        });
+    }
+}
+
+/// Whether a tensor's values can be read, and overwritten, where they lie.
+fn lies_open(tensor: &Tensor) -> bool {
+    tensor.dtype() == DType::F32 && tensor.device().is_cpu() && tensor.is_contiguous()
 }
 
 /// A tensor's elements in row-major order.
 fn values(tensor: &Tensor) -> Result<Vec<f32>> {
-    Ok(tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
+    let mut out = Vec::with_capacity(tensor.elem_count());
+    in_pieces(tensor, |_, piece| {
+        out.extend_from_slice(piece);
+        Ok(())
+    })?;
+    Ok(out)
 }
 
-/// How the learning rate changes over a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Schedule {
-    /// The peak at every step.
-    Constant,
-    /// From the peak at the first step in a straight line to 0 after the last, without a warm-up (the paper's trainer).
-    Linear,
-    /// Rises in a straight line over `warmup` steps, the last of which is at the peak, then falls as half a cosine to 0.
-    Cosine {
-        /// Steps of the rise; 0 for none.
-        warmup: usize,
-    },
-}
-
-impl Schedule {
-    /// The learning rate of `step` (from 0) of `steps`; 0 from the end on, except when constant.
-    pub fn learning_rate(self, peak: f64, step: usize, steps: usize) -> f64 {
-        let left = |from: usize| (steps.saturating_sub(step)) as f64 / steps.saturating_sub(from).max(1) as f64;
-        match self {
-            Self::Constant => peak,
-            Self::Linear => peak * left(0),
-            Self::Cosine { warmup } if step < warmup => peak * (step + 1) as f64 / warmup as f64,
-            Self::Cosine { warmup } => peak * 0.5 * (1.0 - libm::cos(PI * left(warmup))),
-        }
+/// Hands a tensor's elements over as f32 in row-major order: all at once where they can be read in place, else copies of
+/// [`PIECE`] elements.
+fn in_pieces(tensor: &Tensor, mut each: impl FnMut(Range<usize>, &[f32]) -> Result<()>) -> Result<()> {
+    let count = tensor.elem_count();
+    if lies_open(tensor) {
+        return each(0..count, &Floats::of(tensor)?);
     }
+    let flat = tensor.flatten_all()?;
+    for start in (0..count).step_by(PIECE) {
+        let length = PIECE.min(count - start);
+        let piece = flat.narrow(0, start, length)?.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
+        each(start..start + length, &piece.to_vec1::<f32>()?)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -254,24 +414,59 @@ mod tests {
         assert!((end - 0.99).abs() < 2e-3, "{end}");
     }
 
-    #[test]
-    fn the_linear_schedule_starts_at_the_peak_and_ends_at_zero() {
-        let rates: Vec<f64> = (0..5).map(|step| Schedule::Linear.learning_rate(8.0, step, 4)).collect();
-        assert_eq!(rates, [8.0, 6.0, 4.0, 2.0, 0.0]);
+    /// Name, shape, steps; master, first and second moment.
+    type Saved = (String, Vec<usize>, i32, [Vec<f32>; 3]);
+
+    /// The state as owned values, as a file would hold it.
+    fn saved(adamw: &AdamW) -> Vec<Saved> {
+        let own = |it: &TensorState| [it.master.to_vec(), it.first.to_vec(), it.second.to_vec()];
+        let state = adamw.state().unwrap();
+        state.iter().map(|it| (it.name.to_owned(), it.shape.to_vec(), it.steps, own(it))).collect()
+    }
+
+    fn restore(adamw: &mut AdamW, saved: &[Saved]) -> Result<()> {
+        saved.iter().try_for_each(|(name, shape, steps, [master, first, second])| {
+            let master = Values::from(master.as_slice());
+            adamw.restore(&TensorState { name, shape, steps: *steps, master, first, second })
+        })
     }
 
     #[test]
-    fn the_cosine_schedule_warms_up_to_the_peak_and_falls_to_zero() {
-        let schedule = Schedule::Cosine { warmup: 2 };
-        let rates: Vec<f64> = (0..7).map(|step| schedule.learning_rate(8.0, step, 6)).collect();
-        let fall = |part: f64| 4.0 * (1.0 + (PI * part).cos());
-        for (rate, expected) in rates.iter().zip([4.0, 8.0, 8.0, fall(0.25), fall(0.5), fall(0.75), 0.0]) {
-            assert!((rate - expected).abs() < 1e-12, "{rates:?}");
+    fn a_run_that_goes_on_from_its_saved_state_takes_the_same_steps() {
+        let start = Tensor::new(&[1f32, -2.0, 0.3], &Device::Cpu).unwrap();
+        for format in [DType::F32, DType::BF16] {
+            let var = || Var::from_tensor(&start.to_dtype(format).unwrap()).unwrap();
+            let hyper = Hyper { weight_decay: 0.1, ..Hyper::default() };
+            let of = |var: &Var| AdamW::new([("w".to_owned(), var.clone())].into_iter(), hyper).unwrap();
+            let step = |adamw: &mut AdamW, n: usize| {
+                let gradient = gradient(&[0.3 + n as f32, -0.2, 0.1 * n as f32]);
+                adamw.step(&gradient, 0.01 / (n + 1) as f64).unwrap();
+            };
+            let (whole, halves) = (var(), var());
+            let mut adamw = of(&whole);
+            (0..6).for_each(|n| step(&mut adamw, n));
+            let mut before = of(&halves);
+            (0..3).for_each(|n| step(&mut before, n));
+            let saved = saved(&before);
+            let after = Var::zeros(3, format, &Device::Cpu).unwrap();
+            let mut adamw_after = of(&after);
+            restore(&mut adamw_after, &saved).unwrap();
+            assert_eq!(values(&after).unwrap(), values(&halves).unwrap());
+            (3..6).for_each(|n| step(&mut adamw_after, n));
+            assert_eq!(values(&after).unwrap(), values(&whole).unwrap(), "{format:?}");
+            assert_eq!(self::saved(&adamw_after), self::saved(&adamw), "{format:?}");
         }
     }
 
     #[test]
-    fn the_constant_schedule_stays_at_the_peak() {
-        assert_eq!(Schedule::Constant.learning_rate(8.0, 3, 4), 8.0);
+    fn a_state_of_another_variable_or_shape_is_refused_and_changes_nothing() {
+        let (var, mut adamw) = optimizer(&[1.0, -2.0], Hyper::default());
+        let (_, other) = optimizer(&[1.0, -2.0, 3.0], Hyper::default());
+        let mut foreign = saved(&other);
+        let error = restore(&mut adamw, &foreign).unwrap_err().to_string();
+        assert!(error.contains("`w`") && error.contains("[3]") && error.contains("[2]"), "{error}");
+        foreign[0].0 = "x".to_owned();
+        assert!(matches!(restore(&mut adamw, &foreign), Err(Error::NoSuchTensor { name }) if name == "x"));
+        assert_eq!(var.to_vec1::<f32>().unwrap(), [1.0, -2.0]);
     }
 }

@@ -5,11 +5,12 @@ use candle_core::{Tensor, Var};
 
 use crate::config::{Config, TextConfig};
 use crate::error::Result;
-use crate::ops::attention::{KeysValues, Plan, SpanState};
-use crate::ops::block::{Block, BlockState, Projection};
+use crate::ops::attention::{KeysValues, Plan};
+use crate::ops::block::{Block, Keep, Kept, Projection, keep};
 use crate::ops::heads::{Heads, Rotary};
-use crate::ops::linear::{Kernel, Linear, Sums};
+use crate::ops::linear::{Kernel, Linear};
 use crate::ops::norm::Norm;
+use crate::ops::sums::Sums;
 use crate::ops::{Floats, tensor};
 use crate::positions::Frequencies;
 use crate::weights::Weights;
@@ -30,7 +31,7 @@ pub struct TextModel {
 /// What the backward pass needs of the blocks' forward pass.
 #[derive(Debug)]
 pub struct TextState {
-    blocks: Vec<BlockState<Vec<SpanState>>>,
+    blocks: Vec<Kept>,
 }
 
 /// What the backward pass needs of the head's forward pass.
@@ -117,16 +118,20 @@ impl TextModel {
     }
 
     /// Adds the rows of `dx` to the gradient of their tokens' embeddings; rows without an id are not embeddings.
-    pub fn embed_backward(&self, ids: impl Iterator<Item = Option<u32>>, dx: &Tensor, sums: &mut Sums) -> Result<()> {
+    pub fn embed_backward(&self, ids: impl Iterator<Item = Option<u32>>, dx: &[f32], sums: &mut Sums) {
         let width = self.hidden_size();
-        let mut gradient = vec![0.0; self.embed_tokens.elem_count()];
-        for (row, id) in Floats::of(dx)?.chunks_exact(width).zip(ids) {
-            let Some(id) = id else { continue };
-            let sum = &mut gradient[id as usize * width..][..width];
-            sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
-        }
-        sums.add(&format!("{EMBEDDINGS}.weight"), tensor(gradient, self.embed_tokens.shape())?)?;
-        Ok(())
+        sums.add_with(&embedding_name(), self.embed_tokens.shape(), |gradient| {
+            for (row, id) in dx.chunks_exact(width).zip(ids) {
+                let Some(id) = id else { continue };
+                let sum = &mut gradient[id as usize * width..][..width];
+                sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
+            }
+        });
+    }
+
+    /// Whether the gradient of the embedding matrix is wanted.
+    pub fn embedding_is_wanted(&self, sums: &Sums) -> bool {
+        sums.wants(&embedding_name())
     }
 
     /// All blocks over packed rows; nothing is kept for a gradient. Also gives each span's keys and values, layer by
@@ -134,9 +139,9 @@ impl TextModel {
     pub fn pass(&self, mut x: Tensor, plan: &Plan) -> Result<(Tensor, Vec<Vec<KeysValues>>)> {
         let mut kept = Vec::with_capacity(self.blocks.len());
         for block in &self.blocks {
-            let (y, state) = block.forward(x, Kernel::General, |projected| plan.pass(projected))?;
+            let (y, spans) = block.forward(x, Kernel::General, |projected| plan.forward(projected))?;
             x = y;
-            kept.push(state.attention);
+            kept.push(spans.into_iter().map(|span| span.own).collect());
         }
         Ok((x, kept))
     }
@@ -146,23 +151,42 @@ impl TextModel {
         &self.blocks
     }
 
-    /// All blocks over packed rows, with all that the backward pass needs.
-    pub fn forward(&self, mut x: Tensor, plan: &Plan) -> Result<(Tensor, TextState)> {
+    /// All blocks over packed rows, with what the backward pass needs: every block's state where all of them are small,
+    /// else every block's input.
+    pub fn forward(&self, x: Tensor, plan: &Plan) -> Result<(Tensor, TextState)> {
+        let keep = keep(&self.blocks, x.dim(0)?);
+        self.forward_keeping(x, plan, keep)
+    }
+
+    /// [`Self::forward`] with a choice of what is kept.
+    pub(crate) fn forward_keeping(&self, mut x: Tensor, plan: &Plan, keep: Keep) -> Result<(Tensor, TextState)> {
         let mut blocks = Vec::with_capacity(self.blocks.len());
         for block in &self.blocks {
-            let (y, state) = block.forward(x, Kernel::General, |projected| plan.forward(projected))?;
+            let (y, kept) = block.forward_keeping(x, plan, keep)?;
             x = y;
-            blocks.push(state);
+            blocks.extend(kept);
         }
         Ok((x, TextState { blocks }))
     }
 
-    /// The gradient of [`Self::forward`]'s input, given that of its result.
-    pub fn backward(&self, state: &TextState, plan: &Plan, mut dx: Tensor, sums: &mut Sums) -> Result<Tensor> {
-        for (block, kept) in self.blocks.iter().zip(&state.blocks).rev() {
-            dx = block.backward(kept, plan, &dx, sums)?;
+    /// The gradient of [`Self::forward`]'s input where it is wanted (`below`), given that of its result. What was kept of
+    /// a block goes as soon as it was used.
+    pub fn backward(
+        &self,
+        mut state: TextState,
+        plan: &Plan,
+        mut dx: Vec<f32>,
+        below: bool,
+        sums: &mut Sums,
+    ) -> Result<Option<Vec<f32>>> {
+        for (n, block) in self.blocks.iter().enumerate().rev() {
+            let Some(kept) = state.blocks.pop() else { return Ok(None) };
+            match block.backward(kept, plan, dx, below || n > 0, sums)? {
+                Some(gradient) => dx = gradient,
+                None => return Ok(None),
+            }
         }
-        Ok(dx)
+        Ok(Some(dx))
     }
 
     /// Logits `[M, V]` of rows `[M, H]`: the final norm and the head.
@@ -172,8 +196,17 @@ impl TextModel {
     }
 
     /// The gradient of [`Self::logits`]'s input, given that of the logits.
-    pub fn logits_backward(&self, state: &HeadState, dlogits: &Tensor, sums: &mut Sums) -> Result<Tensor> {
-        let dnormed = self.head.backward(&state.normed, dlogits, None, sums)?;
-        Ok(self.norm.backward(&state.x, &dnormed, None, sums)?)
+    pub fn logits_backward(&self, state: &HeadState, dlogits: &Tensor, sums: &mut Sums) -> Result<Vec<f32>> {
+        let dlogits = Floats::of(dlogits)?;
+        self.head.backward(&Floats::of(&state.normed)?, &dlogits, sums)?;
+        let mut dnormed = vec![0.0; state.normed.elem_count()];
+        self.head.backward_input(&dlogits, false, &mut dnormed)?;
+        let mut dx = vec![0.0; dnormed.len()];
+        self.norm.backward(&Floats::of(&state.x)?, &dnormed, &mut dx, sums)?;
+        Ok(dx)
     }
+}
+
+fn embedding_name() -> String {
+    format!("{EMBEDDINGS}.weight")
 }

@@ -4,6 +4,14 @@
 //! The backward pass of the model is written out by hand (see `ops`); candle's graph serves the caller's loss alone,
 //! from a leaf that holds the log-probabilities. Work is cut into chunks by position and summed in their order, so
 //! results do not depend on the number of threads.
+//!
+//! Memory: gradients are one sum, to which any number of micro-batches add. A small model's chunks run side by side, each
+//! with sums of its own that are merged a few at a time; a large one's run one after the other, divide their work among the
+//! threads inside, and add straight to the one sum. Of the layers no more is kept than fits a bound (see `ops::block`).
+
+mod learnt;
+
+pub use learnt::{Learnt, Trainable};
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -14,13 +22,23 @@ use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::model::{Model, Pack, Sequence, chunks};
-use crate::ops::linear::Sums;
+use crate::ops::sums::Sums;
 use crate::ops::{Floats, tensor};
 use crate::policy::{Features, Policy};
 use crate::processor::Pixels;
 use crate::prompt::Prompt;
 use crate::sample::Asked;
 use crate::vision::VisionState;
+
+/// Bytes of a model from which its chunks run one after the other.
+pub(crate) const LARGE: usize = 1 << 26;
+
+/// Bytes of chunks' gradients that wait to be merged, at most: a few of a small model's.
+pub(crate) const WAITING: usize = 1 << 28;
+
+/// Bytes of the vision tower's states that are kept while the language model runs, at most; of other pictures the tower's
+/// forward pass is made again.
+pub(crate) const LOOKS: usize = 1 << 27;
 
 /// A prompt with its pictures and completions.
 #[derive(Debug, Clone)]
@@ -46,12 +64,35 @@ pub trait Probe: Sync {
 /// Gradients of a batch.
 #[derive(Debug)]
 pub struct Gradients {
-    /// By the weights' release names and the probe's names. What no loss reaches is absent.
+    /// By the weights' release names, the adapters' and the probe's names. What no loss reaches is absent.
     pub by_name: BTreeMap<String, Tensor>,
     /// Each group's loss.
     pub losses: Vec<f32>,
     /// The probe's loss; 0 without a probe.
     pub probe_loss: f32,
+}
+
+/// Gradients in the making: one buffer for each tensor that learns, to which micro-batches add.
+#[derive(Debug)]
+pub struct GradientSum<'a> {
+    sums: Sums<'a>,
+    losses: Vec<f32>,
+    probe_loss: f32,
+}
+
+impl<'a> GradientSum<'a> {
+    /// Nothing yet.
+    pub fn new(learnt: &'a Learnt) -> Self {
+        Self { sums: Sums::new(learnt.wanted()), losses: Vec::new(), probe_loss: 0.0 }
+    }
+
+    /// What all micro-batches together brought; the losses stand in their order.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn finish(self) -> Result<Gradients> {
+        Ok(Gradients { by_name: self.sums.into_map()?, losses: self.losses, probe_loss: self.probe_loss })
+    }
 }
 
 impl Policy {
@@ -71,7 +112,7 @@ impl Policy {
         self.completion_logprobs(&asked.collect::<Result<Vec<_>>>()?, &completions)
     }
 
-    /// Gradients of `Σ loss` over groups, plus the probe's loss.
+    /// Gradients of `Σ loss` over groups, plus the probe's loss, by all weights.
     ///
     /// `loss` gets a group's index, its log-probabilities `[K, T]` (0 where a completion is shorter) and the mask of
     /// real tokens `[K, T]`, and gives a scalar, already scaled. With no groups only the vision tower and the probe get
@@ -89,66 +130,147 @@ impl Policy {
     where
         L: Fn(usize, &Tensor, &Tensor) -> candle_core::Result<Tensor> + Sync,
     {
-        let model = self.model();
-        let looks = look(model, pictures)?;
-        let features = features(&looks, pictures.len())?;
-        let chunks = group_chunks(groups);
-        let from_text = chunks
-            .par_iter()
-            .map(|range| text_chunk(model, &features, groups, range.clone(), loss))
-            .collect::<Result<Vec<_>>>()?;
-        let mut sums = Sums::default();
-        let mut losses = Vec::with_capacity(groups.len());
-        let mut dfeatures: BTreeMap<usize, Vec<f32>> = BTreeMap::new();
-        for chunk in from_text {
-            sums.merge(chunk.sums)?;
-            losses.extend(chunk.losses);
-            for (picture, gradient) in chunk.features {
-                add_features(&mut dfeatures, picture, gradient);
-            }
-        }
-        let from_vision = looks
-            .par_iter()
-            .map(|look| vision_chunk(model, look, &features, &dfeatures, probe))
-            .collect::<Result<Vec<_>>>()?;
-        let mut probe_loss = 0.0;
-        for (chunk, loss) in from_vision {
-            sums.merge(chunk)?;
-            probe_loss += loss;
-        }
-        Ok(Gradients { by_name: sums.into_map()?, losses, probe_loss })
+        let learnt = Learnt::all();
+        let mut sum = GradientSum::new(&learnt);
+        self.accumulate(&mut sum, pictures, groups, loss, probe)?;
+        sum.finish()
+    }
+
+    /// Adds a micro-batch's gradients to `sum`: those of [`Self::gradients`], by what learns. Indices count within the
+    /// micro-batch. The same micro-batches in the same order give the same bits.
+    ///
+    /// # Errors
+    /// As [`Self::gradients`]; `sum` is then of no use.
+    pub fn accumulate<L>(
+        &self,
+        sum: &mut GradientSum,
+        pictures: &[Pixels],
+        groups: &[Group],
+        loss: &L,
+        probe: Option<&dyn Probe>,
+    ) -> Result<()>
+    where
+        L: Fn(usize, &Tensor, &Tensor) -> candle_core::Result<Tensor> + Sync,
+    {
+        let bytes = self.weights.parameters() * size_of::<f32>();
+        let at_once = if bytes > LARGE { 1 } else { (WAITING / bytes.max(1)).max(2) };
+        accumulate(self.model(), sum, pictures, groups, loss, probe, at_once)
     }
 }
 
-/// Consecutive pictures that went through the vision tower together.
-struct Look {
-    range: Range<usize>,
-    features: Tensor,
-    state: VisionState,
-}
-
-/// All pictures through the vision tower.
-fn look(model: &Model, pictures: &[Pixels]) -> Result<Vec<Look>> {
-    let rows = pictures.iter().map(|pixels| pixels.grid.height * pixels.grid.width);
-    let look = |range: Range<usize>| {
-        let pictures: Vec<&Pixels> = pictures[range.clone()].iter().collect();
-        let (features, state) = model.vision.forward(&pictures)?;
-        Ok(Look { range, features, state })
+/// [`Policy::accumulate`] with a choice of how many chunks are worked on at once.
+fn accumulate<L>(
+    model: &Model,
+    sum: &mut GradientSum,
+    pictures: &[Pixels],
+    groups: &[Group],
+    loss: &L,
+    probe: Option<&dyn Probe>,
+    at_once: usize,
+) -> Result<()>
+where
+    L: Fn(usize, &Tensor, &Tensor) -> candle_core::Result<Tensor> + Sync,
+{
+    let (features, mut looks) = look(model, pictures, &sum.sums, at_once)?;
+    let below = model.vision.is_wanted(&sum.sums);
+    let mut dfeatures: BTreeMap<usize, Vec<f32>> = BTreeMap::new();
+    let text = |range: Range<usize>, sums: &mut Sums| text_chunk(model, &features, groups, range, loss, below, sums);
+    in_order(group_chunks(groups), at_once, &mut sum.sums, text, |chunk: TextChunk| {
+        sum.losses.extend(chunk.losses);
+        for (picture, gradient) in chunk.features {
+            add_features(&mut dfeatures, picture, gradient);
+        }
+    })?;
+    // The tower's gradients need no more than these; what is left of a look goes with its chunk.
+    let waiting: Vec<_> =
+        picture_chunks(pictures).into_iter().map(|range| (looks.remove(&range.start), range)).collect();
+    let vision = |(state, range): (Option<VisionState>, Range<usize>), sums: &mut Sums| {
+        vision_chunk(model, &pictures[range.clone()], range.start, state, &features, &dfeatures, probe, sums)
     };
-    chunks(rows).into_par_iter().map(look).collect()
+    in_order(waiting, at_once, &mut sum.sums, vision, |loss| sum.probe_loss += loss)
 }
 
-/// Each picture's merged tokens, `[tokens, H]`.
-fn features(looks: &[Look], pictures: usize) -> Result<Vec<Tensor>> {
-    let mut features = Vec::with_capacity(pictures);
-    for look in looks {
-        let mut start = 0;
-        for &tokens in look.state.tokens() {
-            features.push(look.features.narrow(0, start, tokens)?);
-            start += tokens;
+/// Works on all items and takes the results in their order: one after the other, straight into `sums`, or `at_once` side by
+/// side, each with sums of its own that are merged in order.
+fn in_order<I: Send, T: Send>(
+    items: Vec<I>,
+    at_once: usize,
+    sums: &mut Sums,
+    work: impl Fn(I, &mut Sums) -> Result<T> + Sync,
+    mut take: impl FnMut(T),
+) -> Result<()> {
+    if at_once == 1 {
+        for item in items {
+            take(work(item, sums)?);
+        }
+        return Ok(());
+    }
+    let wanted = sums.wanted();
+    let mut items = items.into_iter();
+    loop {
+        let wave: Vec<I> = items.by_ref().take(at_once).collect();
+        if wave.is_empty() {
+            return Ok(());
+        }
+        let done = wave.into_par_iter().map(|item| {
+            let mut own = Sums::new(wanted);
+            Ok((work(item, &mut own)?, own))
+        });
+        for (result, own) in done.collect::<Result<Vec<_>>>()? {
+            take(result);
+            sums.merge(own);
         }
     }
-    Ok(features)
+}
+
+/// Pictures that go through the vision tower together.
+fn picture_chunks(pictures: &[Pixels]) -> Vec<Range<usize>> {
+    chunks(pictures.iter().map(|pixels| pixels.grid.height * pixels.grid.width))
+}
+
+/// Each picture's merged tokens, `[tokens, H]`, and what is kept of the tower's passes by their first picture: of as many
+/// as fit [`LOOKS`], in their order.
+fn look(
+    model: &Model,
+    pictures: &[Pixels],
+    sums: &Sums,
+    at_once: usize,
+) -> Result<(Vec<Tensor>, BTreeMap<usize, VisionState>)> {
+    let mut left = if model.vision.is_wanted(sums) { LOOKS } else { 0 };
+    let mut passes = Vec::new();
+    for range in picture_chunks(pictures) {
+        let of_chunk: Vec<&Pixels> = pictures[range.clone()].iter().collect();
+        let bytes = model.vision.bytes(model.vision.rows(&of_chunk));
+        let kept = bytes <= left;
+        left -= if kept { bytes } else { 0 };
+        passes.push((range.start, of_chunk, kept));
+    }
+    let look = |(first, pictures, kept): (usize, Vec<&Pixels>, bool)| -> Result<_> {
+        let (features, state) = if kept {
+            let (features, state) = model.vision.forward(&pictures, sums)?;
+            (features, Some(state))
+        } else {
+            (model.vision.pass(&pictures)?, None)
+        };
+        let mut start = 0;
+        let by_picture = pictures.iter().map(|pixels| {
+            let tokens = model.vision.tokens(pixels);
+            start += tokens;
+            Ok(features.narrow(0, start - tokens, tokens)?)
+        });
+        Ok((first, by_picture.collect::<Result<Vec<_>>>()?, state))
+    };
+    let looked: Vec<_> = if at_once == 1 {
+        passes.into_iter().map(look).collect::<Result<_>>()?
+    } else {
+        passes.into_par_iter().map(look).collect::<Result<_>>()?
+    };
+    let (mut features, mut states) = (Vec::with_capacity(pictures.len()), BTreeMap::new());
+    for (first, of_pictures, state) in looked {
+        features.extend(of_pictures);
+        states.extend(state.map(|state| (first, state)));
+    }
+    Ok((features, states))
 }
 
 fn group_chunks(groups: &[Group]) -> Vec<Range<usize>> {
@@ -180,19 +302,20 @@ fn pack<'a>(model: &Model, groups: &'a [Group], features: &'a [Tensor]) -> Resul
 }
 
 struct TextChunk {
-    sums: Sums,
     losses: Vec<f32>,
     /// Picture and gradient of its features, in the order of use.
     features: Vec<(usize, Vec<f32>)>,
 }
 
-/// Forward and backward of the groups in `range`.
+/// Forward and backward of the groups in `range`; `below` says whether the features' gradients are wanted.
 fn text_chunk<L>(
     model: &Model,
     features: &[Tensor],
     groups: &[Group],
     range: Range<usize>,
     loss: &L,
+    below: bool,
+    sums: &mut Sums,
 ) -> Result<TextChunk>
 where
     L: Fn(usize, &Tensor, &Tensor) -> candle_core::Result<Tensor>,
@@ -208,18 +331,16 @@ where
         reached |= gradient.is_some();
         dpicked.extend(gradient.unwrap_or_else(|| vec![0.0; count]));
     }
-    let mut sums = Sums::default();
     if !reached {
-        return Ok(TextChunk { sums, losses, features: Vec::new() });
+        return Ok(TextChunk { losses, features: Vec::new() });
     }
-    let drows = model.backward(&pack, &state, &dpicked, &mut sums)?;
+    let dfeatures = model.backward(&pack, state, &dpicked, below, sums)?;
     let pictures = here.iter().flat_map(|group| group.pictures.iter().copied());
-    let features = pictures.zip(pack.features_backward(&drows)?).collect();
-    Ok(TextChunk { sums, losses, features })
+    Ok(TextChunk { losses, features: pictures.zip(dfeatures).collect() })
 }
 
 /// A group's loss, and the gradient of its log-probabilities if the loss depends on them.
-fn group_loss<L>(index: usize, group: &Group, picked: &[f32], loss: &L) -> Result<(f32, Option<Vec<f32>>)>
+pub(crate) fn group_loss<L>(index: usize, group: &Group, picked: &[f32], loss: &L) -> Result<(f32, Option<Vec<f32>>)>
 where
     L: Fn(usize, &Tensor, &Tensor) -> candle_core::Result<Tensor>,
 {
@@ -241,38 +362,47 @@ where
     Ok((value.to_scalar()?, Some(places.into_iter().map(|place| gradient[place]).collect())))
 }
 
-/// Backward of pictures that went through the tower together, with the probe's part.
+/// Backward of pictures that go through the tower together, from picture `first` of the batch on, with the probe's part;
+/// gives the probe's loss. Without a state the forward pass is made again.
+#[expect(clippy::too_many_arguments, reason = "a chunk's inputs, each of another kind")]
 fn vision_chunk(
     model: &Model,
-    look: &Look,
+    pictures: &[Pixels],
+    first: usize,
+    state: Option<VisionState>,
     features: &[Tensor],
     dfeatures: &BTreeMap<usize, Vec<f32>>,
     probe: Option<&dyn Probe>,
-) -> Result<(Sums, f32)> {
-    let mut sums = Sums::default();
-    let (mut gradient, mut reached) = (Vec::with_capacity(look.features.elem_count()), false);
-    for picture in look.range.clone() {
+    sums: &mut Sums,
+) -> Result<f32> {
+    let features = &features[first..first + pictures.len()];
+    let (mut gradient, mut reached) = (Vec::new(), false);
+    for (picture, features) in (first..).zip(features) {
         match dfeatures.get(&picture) {
             Some(from_text) => {
                 gradient.extend_from_slice(from_text);
                 reached = true;
             }
-            None => gradient.resize(gradient.len() + features[picture].elem_count(), 0.0),
+            None => gradient.resize(gradient.len() + features.elem_count(), 0.0),
         }
     }
     let mut probe_loss = 0.0;
     if let Some(probe) = probe {
-        let (value, dpooled) = probe_chunk(probe, look.range.start, &features[look.range.clone()], &mut sums)?;
+        let (value, dpooled) = probe_chunk(probe, first, features, sums)?;
         probe_loss = value;
         if let Some(dpooled) = dpooled {
-            add_pooled(&mut gradient, &dpooled, &features[look.range.clone()])?;
+            add_pooled(&mut gradient, &dpooled, features)?;
             reached = true;
         }
     }
-    if reached {
-        model.vision.backward(&look.state, &tensor(gradient, look.features.shape())?, &mut sums)?;
+    if reached && model.vision.is_wanted(sums) {
+        let state = match state {
+            Some(state) => state,
+            None => model.vision.forward(&pictures.iter().collect::<Vec<_>>(), sums)?.1,
+        };
+        model.vision.backward(state, &gradient, sums)?;
     }
-    Ok((sums, probe_loss))
+    Ok(probe_loss)
 }
 
 /// The probe's loss on these pictures, and the gradient of their pooled features; the probe's own go to `sums`.
@@ -283,7 +413,7 @@ fn probe_chunk(probe: &dyn Probe, first: usize, features: &[Tensor], sums: &mut 
     let store: GradStore = value.backward()?;
     for (name, var) in probe.vars() {
         if let Some(gradient) = store.get(&var) {
-            sums.add(&name, gradient.contiguous()?)?;
+            sums.add(&name, &gradient.contiguous()?)?;
         }
     }
     let dpooled = store.get(&pooled).map(Tensor::contiguous).transpose()?;
@@ -313,188 +443,4 @@ fn add_features(sums: &mut BTreeMap<usize, Vec<f32>>, picture: usize, gradient: 
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use candle_core::DType;
-
-    use super::*;
-    use crate::processor::Grid;
-
-    fn policy() -> Policy {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/policy/checkpoint");
-        Policy::load(&folder, &Device::Cpu).unwrap()
-    }
-
-    fn pictures(policy: &Policy) -> Vec<Pixels> {
-        let picture = |n: usize, grid: Grid| {
-            let count = grid.height * grid.width * policy.config.vision.patch_dim();
-            let area = policy.config.vision.patch_size.pow(2);
-            // Both frames of a still picture are equal.
-            let value = |i: usize| ((i / (2 * area) * area + i % area + n * 91) as f32 * 0.61).sin();
-            Pixels { grid, patches: (0..count).map(value).collect() }
-        };
-        vec![
-            picture(0, Grid { height: 4, width: 6 }),
-            picture(1, Grid { height: 10, width: 8 }),
-            picture(2, Grid { height: 28, width: 20 }),
-        ]
-    }
-
-    /// Two prompts that share a picture, each with completions of different lengths.
-    fn groups(policy: &Policy, pictures: &[Pixels]) -> Vec<Group> {
-        let image = policy.config.image_token_id;
-        let group = |of: &[usize], completions: Vec<Vec<u32>>| {
-            let grids: Vec<Grid> = of.iter().map(|&picture| pictures[picture].grid).collect();
-            let mut ids = vec![40, 41];
-            for grid in &grids {
-                ids.extend(vec![image; grid.height * grid.width / 4]);
-                ids.push(42);
-            }
-            Group { prompt: Prompt { ids, grids }, pictures: of.to_vec(), completions }
-        };
-        vec![
-            group(&[0, 1], vec![vec![50, 51, 52], vec![53], vec![54, 55, 56, 57]]),
-            group(&[1], vec![vec![58, 59], vec![60, 61]]),
-            group(&[2], vec![vec![62, 63]]),
-        ]
-    }
-
-    /// A different weight for every token, so that no two errors cancel.
-    fn loss(group: usize, logprobs: &Tensor, mask: &Tensor) -> candle_core::Result<Tensor> {
-        let count = logprobs.elem_count();
-        let weights = (0..count).map(|i| ((i + 3 * group) as f32).sin()).collect::<Vec<f32>>();
-        ((logprobs * Tensor::from_vec(weights, logprobs.shape(), &Device::Cpu)?)? * mask)?.sum_all()
-    }
-
-    struct Linear(Var);
-
-    impl Probe for Linear {
-        fn vars(&self) -> Vec<(String, Var)> {
-            vec![("probe".to_owned(), self.0.clone())]
-        }
-
-        fn loss(&self, first_picture: usize, pooled: &Tensor) -> candle_core::Result<Tensor> {
-            pooled.matmul(&self.0)?.sqr()?.sum_all()? * (1.0 + first_picture as f64)
-        }
-    }
-
-    fn probe(policy: &Policy) -> Linear {
-        Linear(Var::ones((policy.config.text.hidden_size, 2), DType::F32, &Device::Cpu).unwrap())
-    }
-
-    fn values(tensor: &Tensor) -> Vec<f32> {
-        Floats::of(tensor).unwrap().to_vec()
-    }
-
-    #[test]
-    fn results_do_not_depend_on_the_number_of_threads() {
-        let policy = policy();
-        let pictures = pictures(&policy);
-        let groups = groups(&policy, &pictures);
-        let probe = probe(&policy);
-        let with_threads = |threads: usize| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| policy.gradients(&pictures, &groups, &loss, Some(&probe)).unwrap())
-        };
-        let (one, three) = (with_threads(1), with_threads(3));
-        assert_eq!((&one.losses, one.probe_loss), (&three.losses, three.probe_loss));
-        for (name, gradient) in &one.by_name {
-            assert_eq!(values(gradient), values(&three.by_name[name]), "{name}");
-        }
-    }
-
-    #[test]
-    fn packed_completions_have_the_gradients_of_separate_sequences() {
-        let policy = policy();
-        let pictures = pictures(&policy);
-        let groups = groups(&policy, &pictures);
-        let packed = policy.gradients(&pictures, &groups, &loss, None).unwrap();
-        // One group a completion; its loss picks the row of weights that it had in the pack.
-        let places: Vec<(usize, usize)> = (0..groups.len())
-            .flat_map(|group| (0..groups[group].completions.len()).map(move |lane| (group, lane)))
-            .collect();
-        let longest = |group: usize| groups[group].completions.iter().map(Vec::len).max().unwrap();
-        let alone: Vec<Group> = places
-            .iter()
-            .map(|&(group, lane)| Group {
-                completions: vec![groups[group].completions[lane].clone()],
-                ..groups[group].clone()
-            })
-            .collect();
-        let loss_of_one = |index: usize, logprobs: &Tensor, mask: &Tensor| {
-            let (group, lane) = places[index];
-            let pad = |row: &Tensor| row.pad_with_zeros(1, 0, longest(group) - row.dim(1)?);
-            let rows = |row: &Tensor| pad(row)?.pad_with_zeros(0, lane, groups[group].completions.len() - lane - 1);
-            loss(group, &rows(logprobs)?, &rows(mask)?)
-        };
-        let separate = policy.gradients(&pictures, &alone, &loss_of_one, None).unwrap();
-        assert_eq!(packed.by_name.len(), policy.weights.iter().count());
-        for (name, packed) in &packed.by_name {
-            let (packed, separate) = (values(packed), values(&separate.by_name[name]));
-            let size = separate.iter().fold(0.0_f32, |size, value| size.max(value.abs()));
-            for (packed, separate) in packed.iter().zip(&separate) {
-                assert!((packed - separate).abs() <= 1e-4 * size, "{name}: {packed} and {separate}, largest {size}");
-            }
-        }
-    }
-
-    #[test]
-    fn without_groups_the_probe_trains_the_vision_tower_alone() {
-        let policy = policy();
-        let (pictures, probe) = (pictures(&policy), probe(&policy));
-        let found = policy.gradients(&pictures, &[], &loss, Some(&probe)).unwrap();
-        let vision = policy.weights.iter().filter(|(name, _)| name.starts_with("visual.")).count();
-        assert_eq!(found.by_name.len(), vision + 1);
-        assert!(found.by_name.keys().all(|name| name.starts_with("visual.") || name == "probe"));
-    }
-
-    #[test]
-    fn the_probes_gradient_is_that_of_finite_differences() {
-        let policy = policy();
-        let (pictures, probe) = (pictures(&policy), probe(&policy));
-        let exact = policy.gradients(&pictures, &[], &loss, Some(&probe)).unwrap();
-        for name in ["visual.merger.mlp.2.bias", "visual.blocks.0.norm1.weight"] {
-            let var = policy.weights.get(name).unwrap();
-            let original = values(var.as_tensor());
-            let at = |step: f32| {
-                let mut moved = original.clone();
-                moved[1] += step;
-                var.set(&tensor(moved, original.len()).unwrap()).unwrap();
-                f64::from(policy.gradients(&pictures, &[], &loss, Some(&probe)).unwrap().probe_loss)
-            };
-            let numeric = (at(1e-2) - at(-1e-2)) / 2e-2;
-            var.set(&tensor(original.clone(), original.len()).unwrap()).unwrap();
-            let exact = f64::from(values(&exact.by_name[name])[1]);
-            assert!((numeric - exact).abs() < 1e-2 * exact.abs(), "{name}: {exact} but differences say {numeric}");
-        }
-    }
-
-    #[test]
-    fn a_loss_that_depends_on_nothing_gives_no_gradients() {
-        let policy = policy();
-        let pictures = pictures(&policy);
-        let nothing = |_: usize, _: &Tensor, _: &Tensor| Tensor::new(1.5_f32, &Device::Cpu);
-        let found = policy.gradients(&pictures, &groups(&policy, &pictures), &nothing, None).unwrap();
-        assert!(found.by_name.is_empty());
-        assert_eq!(found.losses, [1.5; 3]);
-    }
-
-    #[test]
-    fn a_batch_whose_pieces_do_not_fit_is_refused() {
-        let policy = policy();
-        let pictures = pictures(&policy);
-        let broken = |change: &dyn Fn(&mut Group)| {
-            let mut groups = groups(&policy, &pictures);
-            change(&mut groups[1]);
-            policy.logprobs(&pictures, &groups).unwrap_err().to_string()
-        };
-        assert!(broken(&|group| group.pictures = vec![7]).contains("picture 7 of a batch of 3"));
-        assert!(broken(&|group| group.pictures = vec![0]).contains("a picture of grid"));
-        assert!(broken(&|group| group.completions = Vec::new()).contains("no completions"));
-        assert!(broken(&|group| group.completions[0] = Vec::new()).contains("no tokens"));
-        assert!(broken(&|group| group.completions[0] = vec![1 << 30]).contains("outside the vocabulary"));
-        let banned = policy.config.image_token_id;
-        assert!(broken(&|group| group.completions[0] = vec![banned]).contains("never sampled"));
-    }
-}
+mod tests;

@@ -7,13 +7,14 @@ use candle_core::{Tensor, Var};
 
 use crate::config::{Config, VisionConfig};
 use crate::error::{Error, Result};
-use crate::ops::attention::{Plan, Span, SpanState};
-use crate::ops::block::{Block, BlockState, Projection};
+use crate::ops::attention::{Plan, Span};
+use crate::ops::block::{Block, Keep, Kept, Projection, keep};
 use crate::ops::heads::{Heads, Lanes, Rotary};
-use crate::ops::linear::{Kernel, Linear, Sums};
+use crate::ops::linear::Linear;
 use crate::ops::norm::Norm;
 use crate::ops::product::product;
 use crate::ops::softmax::Mask;
+use crate::ops::sums::Sums;
 use crate::ops::{Floats, activation, tensor};
 use crate::positions::Frequencies;
 use crate::processor::Pixels;
@@ -24,6 +25,7 @@ const EPSILON: f64 = 1e-6;
 const THETA: f64 = 1e4;
 
 const PATCH_EMBED: &str = "visual.patch_embed.proj.weight";
+const MERGER: &str = "visual.merger";
 
 /// The tower's weights and sizes.
 #[derive(Debug)]
@@ -44,22 +46,13 @@ pub struct VisionState {
     patches: Tensor,
     windows: Plan,
     pictures: Plan,
-    blocks: Vec<BlockState<Vec<SpanState>>>,
+    blocks: Vec<Kept>,
     x: Tensor,
     merged: Tensor,
     hidden: Tensor,
     activated: Tensor,
     /// For each merged token in window order, its row in picture order.
     order: Vec<usize>,
-    /// Merged tokens of each picture.
-    tokens: Vec<usize>,
-}
-
-impl VisionState {
-    /// Merged tokens of each picture.
-    pub fn tokens(&self) -> &[usize] {
-        &self.tokens
-    }
 }
 
 impl VisionTower {
@@ -89,9 +82,9 @@ impl VisionTower {
         Ok(Self {
             patch_embed: at(PATCH_EMBED)?,
             blocks: (0..config.depth).map(block).collect::<Result<_>>()?,
-            ln_q: norm("visual.merger.ln_q.weight".to_owned())?,
-            merge_in: linear("visual.merger.mlp.0".to_owned())?,
-            merge_out: linear("visual.merger.mlp.2".to_owned())?,
+            ln_q: norm(format!("{MERGER}.ln_q.weight"))?,
+            merge_in: linear(format!("{MERGER}.mlp.0"))?,
+            merge_out: linear(format!("{MERGER}.mlp.2"))?,
             frequencies: Frequencies::new(THETA, config.head_dim() / 4),
             config,
         })
@@ -99,51 +92,88 @@ impl VisionTower {
 
     /// Merged tokens of all pictures, `[tokens, out]`, each picture's in row-major order. Nothing is kept for a gradient.
     pub fn pass(&self, pictures: &[&Pixels]) -> Result<Tensor> {
-        let (patches, order, [windows, whole]) = self.arrange(pictures)?;
-        let mut x = product(&patches, &self.still_kernel()?.t()?)?;
-        drop(patches);
-        for (n, block) in self.blocks.iter().enumerate() {
-            let plan = self.plan(n, &windows, &whole);
-            (x, _) = block.forward(x, Kernel::General, |projected| Ok((plan.pass(projected)?.0, ())))?;
-        }
-        let merged = self.ln_q.forward(&x)?.reshape((order.len(), self.unit() * self.config.hidden_size))?;
-        let activated = activation::gelu(&self.merge_in.forward(&merged)?)?;
-        scatter_rows(&self.merge_out.forward(&activated)?, &order)
+        Ok(self.forward_keeping(pictures, Keep::Nothing)?.0)
     }
 
-    /// [`Self::pass`] with all that the backward pass needs.
-    pub fn forward(&self, pictures: &[&Pixels]) -> Result<(Tensor, VisionState)> {
-        let (patches, order, plans) = self.arrange(pictures)?;
-        let [windows, whole] = plans;
+    /// [`Self::pass`] with what the backward pass needs for the gradients that are wanted.
+    pub fn forward(&self, pictures: &[&Pixels], sums: &Sums) -> Result<(Tensor, VisionState)> {
+        let keep = if is_walked(sums) { self.keep(self.rows(pictures)) } else { Keep::Nothing };
+        self.forward_keeping(pictures, keep)
+    }
+
+    /// Whether any of the tower's gradients is wanted, the merger's or those of its blocks.
+    pub fn is_wanted(&self, sums: &Sums) -> bool {
+        is_walked(sums) || sums.wants(&format!("{MERGER}.mlp.2.weight"))
+    }
+
+    /// Merged tokens of a picture.
+    pub fn tokens(&self, pixels: &Pixels) -> usize {
+        pixels.grid.height * pixels.grid.width / self.unit()
+    }
+
+    /// Patches of these pictures: the rows of a pass.
+    pub fn rows(&self, pictures: &[&Pixels]) -> usize {
+        pictures.iter().map(|pixels| pixels.grid.height * pixels.grid.width).sum()
+    }
+
+    /// Bytes that [`Self::forward`] keeps of that many rows, about.
+    pub fn bytes(&self, rows: usize) -> usize {
+        let a_row = match self.keep(rows) {
+            Keep::States => self.blocks.iter().map(Block::state_values).sum(),
+            Keep::Inputs | Keep::Nothing => self.blocks.len() * self.config.hidden_size,
+        };
+        rows * (a_row + self.still_dim() + 4 * self.config.hidden_size) * size_of::<f32>()
+    }
+
+    fn keep(&self, rows: usize) -> Keep {
+        keep(&self.blocks, rows)
+    }
+
+    /// All blocks and the merger, with a choice of what is kept of the blocks.
+    pub(crate) fn forward_keeping(&self, pictures: &[&Pixels], keep: Keep) -> Result<(Tensor, VisionState)> {
+        let (patches, order, [windows, whole]) = self.arrange(pictures)?;
         let mut x = product(&patches, &self.still_kernel()?.t()?)?;
         let mut blocks = Vec::with_capacity(self.blocks.len());
         for (n, block) in self.blocks.iter().enumerate() {
-            let plan = self.plan(n, &windows, &whole);
-            let (y, state) = block.forward(x, Kernel::General, |projected| plan.forward(projected))?;
+            let (y, kept) = block.forward_keeping(x, self.plan(n, &windows, &whole), keep)?;
             x = y;
-            blocks.push(state);
+            blocks.extend(kept);
         }
         let merged = self.ln_q.forward(&x)?.reshape((order.len(), self.unit() * self.config.hidden_size))?;
         let hidden = self.merge_in.forward(&merged)?;
         let activated = activation::gelu(&hidden)?;
-        let tokens = pictures.iter().map(|pixels| pixels.grid.height * pixels.grid.width / self.unit()).collect();
         let features = scatter_rows(&self.merge_out.forward(&activated)?, &order)?;
-        let state =
-            VisionState { patches, windows, pictures: whole, blocks, x, merged, hidden, activated, order, tokens };
+        let state = VisionState { patches, windows, pictures: whole, blocks, x, merged, hidden, activated, order };
         Ok((features, state))
     }
 
-    /// Adds the gradients of all weights to `sums`, given that of the features.
-    pub fn backward(&self, state: &VisionState, dfeatures: &Tensor, sums: &mut Sums) -> Result<()> {
-        let dy = gather_rows(dfeatures, &state.order)?;
-        let dactivated = self.merge_out.backward(&state.activated, &dy, None, sums)?;
-        let dhidden = activation::gelu_backward(&state.hidden, &dactivated)?;
-        let dmerged = self.merge_in.backward(&state.merged, &dhidden, None, sums)?.reshape(state.x.shape())?;
-        let mut dx = self.ln_q.backward(&state.x, &dmerged, None, sums)?;
-        for (n, (block, kept)) in self.blocks.iter().zip(&state.blocks).enumerate().rev() {
-            dx = block.backward(kept, self.plan(n, &state.windows, &state.pictures), &dx, sums)?;
+    /// Adds the gradients of all weights to `sums`, given that of the features, `[tokens, out]` row by row.
+    pub fn backward(&self, state: VisionState, dfeatures: &[f32], sums: &mut Sums) -> Result<()> {
+        let VisionState { patches, windows, pictures, mut blocks, x, merged, hidden, activated, order } = state;
+        let dy = gather_rows(dfeatures, dfeatures.len() / order.len(), &order);
+        self.merge_out.backward(&Floats::of(&activated)?, &dy, sums)?;
+        let mut dactivated = vec![0.0; activated.elem_count()];
+        self.merge_out.backward_input(&dy, false, &mut dactivated)?;
+        let dhidden = activation::gelu_backward(&hidden, &tensor(dactivated, hidden.shape())?)?;
+        let dhidden = Floats::of(&dhidden)?;
+        self.merge_in.backward(&Floats::of(&merged)?, &dhidden, sums)?;
+        let mut dmerged = vec![0.0; merged.elem_count()];
+        self.merge_in.backward_input(&dhidden, false, &mut dmerged)?;
+        let mut dx = vec![0.0; dmerged.len()];
+        self.ln_q.backward(&Floats::of(&x)?, &dmerged, &mut dx, sums)?;
+        drop((x, merged, hidden, activated, dmerged));
+        if !is_walked(sums) {
+            return Ok(());
         }
-        sums.add(PATCH_EMBED, self.frames_of_gradient(&product(&dx.t()?, &state.patches)?)?)?;
+        for (n, block) in self.blocks.iter().enumerate().rev() {
+            let Some(kept) = blocks.pop() else { break };
+            match block.backward(kept, self.plan(n, &windows, &pictures), dx, true, sums)? {
+                Some(gradient) => dx = gradient,
+                None => return Ok(()),
+            }
+        }
+        let dx = tensor(dx, (patches.dim(0)?, self.config.hidden_size))?;
+        sums.add(PATCH_EMBED, &self.frames_of_gradient(&product(&dx.t()?, &patches)?)?)?;
         Ok(())
     }
 
@@ -224,6 +254,11 @@ impl VisionTower {
     }
 }
 
+/// Whether the backward pass goes below the merger.
+fn is_walked(sums: &Sums) -> bool {
+    sums.wants(PATCH_EMBED)
+}
+
 /// Attention inside consecutive segments of rows; neighbours of equal length are lanes of one span.
 fn segments(lengths: &[usize], rotary: Rotary, heads: Heads) -> Plan {
     let (mut spans, mut start): (Vec<Span>, usize) = (Vec::new(), 0);
@@ -261,12 +296,9 @@ fn scatter_rows(rows: &Tensor, order: &[usize]) -> Result<Tensor> {
     Ok(tensor(out, (count, width))?)
 }
 
-/// Row `i` of the result is row `order[i]` of `rows`.
-fn gather_rows(rows: &Tensor, order: &[usize]) -> Result<Tensor> {
-    let (count, width) = rows.dims2()?;
-    let values = Floats::of(rows)?;
-    let out = order.iter().flat_map(|&from| &values[from * width..][..width]).copied().collect();
-    Ok(tensor(out, (count, width))?)
+/// Row `i` of the result is row `order[i]` of `rows`, which are of `width`.
+fn gather_rows(rows: &[f32], width: usize, order: &[usize]) -> Vec<f32> {
+    order.iter().flat_map(|&from| &rows[from * width..][..width]).copied().collect()
 }
 
 #[cfg(test)]

@@ -49,7 +49,10 @@ pub fn run(file: &Path, lower_better: bool, job: &mut Job, pictures: &Pictures, 
 
 /// The scores in a csv file, as numbers and as they stand there, of the pictures with these ids and names; or what is wrong with
 /// its rows, each with its line.
-fn scores(bytes: &[u8], pictures: &[(&ImageId, &str)]) -> Result<HashMap<ImageId, (f64, String)>, Vec<String>> {
+pub(crate) fn scores(
+    bytes: &[u8],
+    pictures: &[(&ImageId, &str)],
+) -> Result<HashMap<ImageId, (f64, String)>, Vec<String>> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(bytes);
     let header = reader.headers().map_err(|error| vec![format!("line 1: {error}")])?.clone();
@@ -57,7 +60,7 @@ fn scores(bytes: &[u8], pictures: &[(&ImageId, &str)]) -> Result<HashMap<ImageId
     let (Some((key, by_id)), Some(value)) =
         (column("image_id").map(|at| (at, true)).or_else(|| column("name").map(|at| (at, false))), column("score"))
     else {
-        let columns = header.iter().collect::<Vec<_>>().join(", ");
+        let columns = quoted(&header.iter().collect::<Vec<_>>().join(", "));
         return Err(vec![format!(
             "line 1: columns {columns}; expected `image_id` or `name`, and `score`: rename them"
         )]);
@@ -81,10 +84,12 @@ fn scores(bytes: &[u8], pictures: &[(&ImageId, &str)]) -> Result<HashMap<ImageId
         let (key, value) = (record.get(key).unwrap_or_default(), record.get(value).unwrap_or_default());
         let fault = match (known.get(key).map(Vec::as_slice), value.parse::<f64>().ok().filter(|it| it.is_finite())) {
             _ if key.is_empty() => "no picture is named".to_owned(),
-            (None | Some([]), _) => format!("no picture `{key}` among those that are rated"),
-            (Some([_, _, ..]), _) => format!("several pictures have the name `{key}`; use the column `image_id`"),
-            (_, None) => format!("`{value}` is no finite number"),
-            (Some([_]), _) if !lines.insert(key.to_owned()) => format!("picture `{key}` stands there twice"),
+            (None | Some([]), _) => format!("no picture {} among those that are rated", quoted(key)),
+            (Some([_, _, ..]), _) => {
+                format!("several pictures have the name {}; use the column `image_id`", quoted(key))
+            }
+            (_, None) => format!("{} is no finite number", quoted(value)),
+            (Some([_]), _) if !lines.insert(key.to_owned()) => format!("picture {} stands there twice", quoted(key)),
             (Some([id]), Some(score)) => {
                 found.insert((*id).clone(), (score, value.to_owned()));
                 continue;
@@ -93,6 +98,13 @@ fn scores(bytes: &[u8], pictures: &[(&ImageId, &str)]) -> Result<HashMap<ImageId
         faults.push(format!("line {line}: {fault}"));
     }
     if faults.is_empty() { Ok(found) } else { Err(faults) }
+}
+
+/// The beginning of a cell, as it can stand in one line of text.
+fn quoted(cell: &str) -> String {
+    const LONGEST: usize = 120;
+    let beginning: String = cell.chars().take(LONGEST).flat_map(char::escape_debug).collect();
+    if cell.chars().nth(LONGEST).is_some() { format!("`{beginning}…`") } else { format!("`{beginning}`") }
 }
 
 #[cfg(test)]
@@ -138,6 +150,6 @@ mod tests {
     #[test]
     fn a_file_without_the_columns_is_refused_by_those_it_has() {
         let faults = read("file,niqe\na.png,3\n").unwrap_err();
-        assert_eq!(faults, ["line 1: columns file, niqe; expected `image_id` or `name`, and `score`: rename them"]);
+        assert_eq!(faults, ["line 1: columns `file, niqe`; expected `image_id` or `name`, and `score`: rename them"]);
     }
 }

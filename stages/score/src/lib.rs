@@ -7,6 +7,8 @@ mod builtin;
 mod fit;
 mod handcrafted;
 mod import;
+#[cfg(test)]
+mod mutations;
 mod server;
 
 use std::ffi::OsString;

@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 
 use evoq_artifacts::Artifact;
 use evoq_schemas::{Decoding, Image, ImageId, Score};
-use evoq_test_support::{stored, table, texture};
+use evoq_test_support::{Folder, Program, stored, table, texture};
 
 /// A policy of random weights: its replies are noise, and so nearly all invalid.
 fn policy() -> String {
@@ -74,6 +74,14 @@ fn the_seed_decides_every_byte_and_the_number_of_threads_none() {
         rows.iter().filter(|it| it.decoding == Decoding::Sampled).map(|it| it.reply.clone()).collect::<Vec<_>>()
     };
     assert_ne!(sampled(&one.1), sampled(&run("other", "2", "2").1));
+}
+
+#[test]
+fn a_full_disk_and_a_second_run_make_no_other_scores() {
+    let folder = Folder::new();
+    let images = folder.table("images", &[picture(0, None), picture(1, None)]);
+    let arguments = ["--images", &images, "--policy", &policy(), "--samples", "2", "--max-tokens", "6"];
+    Program(env!("CARGO_BIN_EXE_evoq-score")).stays_whole(&arguments, &folder);
 }
 
 #[test]

@@ -7,22 +7,22 @@
 mod examples;
 mod probe;
 mod start;
+mod train;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
 use evoq_pictures::Pictures;
-use evoq_policy::optimizer::{AdamW, Hyper, Schedule};
-use evoq_policy::{Pixels, Policy, Reasoning};
-use evoq_schemas::{Demonstration, ImageId, Update};
+use evoq_policy::Reasoning;
+use evoq_schemas::Demonstration;
 use evoq_stage::range::{at_least_0, count, positive};
-use evoq_stage::{Input, Job, Kind, Output, Stage, bad_input};
-use rayon::prelude::*;
+use evoq_stage::{Input, Job, Keeping, Kind, Output, Stage, bad_input};
 use serde::Serialize;
 
-use crate::examples::{Step, probe_steps, reply_steps};
-use crate::probe::{FlawProbe, Flaws};
+use crate::examples::{probe_steps, reply_steps};
+use crate::probe::Flaws;
+use crate::train::{Material, train};
 
 /// What is learnt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
@@ -93,6 +93,10 @@ pub struct Args {
     /// Seed of the weights and of the choice of pictures
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+    /// What training leaves while it runs.
+    #[command(flatten)]
+    #[serde(skip)]
+    pub keeping: Keeping,
 }
 
 impl Stage for Args {
@@ -132,94 +136,15 @@ impl Stage for Args {
             Objective::Probe => probe_steps(&flaws, self.steps, self.pictures, self.seed)?,
             Objective::Reply => reply_steps(&policy, &demonstrations)?,
         };
-        let updates = self.learn(job, &policy, &pictures, &flaws, &steps)?;
-        job.write_all(updates)?;
+        train(self, job, &Material { policy: &policy, pictures: &pictures, flaws: &flaws, steps: &steps })?;
         let folder = job.scratch_folder()?;
         policy.save(folder.path())?;
         job.put_policy(folder.path())
     }
 }
 
-impl Args {
-    fn learn(
-        &self,
-        job: &Job,
-        policy: &Policy,
-        pictures: &Pictures,
-        flaws: &Flaws,
-        steps: &[Step],
-    ) -> anyhow::Result<Vec<Update>> {
-        let probe_weight = if self.objective == Objective::Probe { 1.0 } else { self.probe };
-        if probe_weight > 0.0 && flaws.pictures().is_empty() {
-            return Err(bad_input("--images: no picture has a known distortion; the probe has nothing to learn from"));
-        }
-        let heads = (probe_weight > 0.0)
-            .then(|| FlawProbe::new(flaws, policy.config.text.hidden_size, self.seed))
-            .transpose()?;
-        let vars = policy.weights.iter().map(|(name, var)| (name.to_owned(), var.clone()));
-        let vars = vars.chain(heads.iter().flat_map(FlawProbe::vars));
-        let hyper =
-            Hyper { beta2: self.beta2, weight_decay: self.weight_decay, clip: Some(self.clip), ..Hyper::default() };
-        let mut optimizer = AdamW::new(vars, hyper)?;
-        let schedule = match self.decay {
-            Decay::Constant => Schedule::Constant,
-            Decay::Linear => Schedule::Linear,
-            Decay::Cosine => Schedule::Cosine { warmup: self.warmup },
-        };
-        let progress = job.progress("steps", steps.len() as u64);
-        let mut updates = Vec::with_capacity(steps.len());
-        for (index, step) in steps.iter().enumerate() {
-            job.check()?;
-            let pixels = pixels(policy, pictures, &step.pictures)?;
-            let groups = step.groups(policy, &pixels, self.reasoning)?;
-            let weights = step.token_weights(policy, self.answer_weight)?;
-            let probe = heads.as_ref().map(|heads| heads.with(&step.pictures, probe_weight));
-            let loss = |group: usize, logprobs: &candle_core::Tensor, _: &candle_core::Tensor| {
-                (logprobs * &weights[group])?.sum_all()?.neg()
-            };
-            let probe = probe.as_ref().map(|probe| probe as &dyn evoq_policy::train::Probe);
-            let gradients = policy.gradients(&pixels, &groups, &loss, probe)?;
-            let learning_rate = schedule.learning_rate(self.learning_rate, index, steps.len());
-            let taken = optimizer.step(&gradients.by_name, learning_rate)?;
-            let reply_loss: f64 = gradients.losses.iter().map(|loss| f64::from(*loss)).sum();
-            let probe_loss = f64::from(gradients.probe_loss);
-            updates.push(Update {
-                update_index: index as u32,
-                loss: reply_loss + probe_loss,
-                policy_loss: None,
-                kl: None,
-                probe_loss: heads.is_some().then_some(probe_loss),
-                reward_mean: None,
-                reward_std: None,
-                invalid_rate: None,
-                zero_spread_groups: None,
-                skipped_groups: None,
-                gradient_norm: taken.gradient_norm,
-                clipped: taken.clipped,
-                learning_rate,
-                groups: groups.len().max(if groups.is_empty() { pixels.len() } else { 0 }) as u32,
-                completions: groups.len() as u32,
-                tokens: groups.iter().flat_map(|group| &group.completions).map(|it| it.len() as u64).sum(),
-            });
-            if index % 25 == 0 || index + 1 == steps.len() {
-                tracing::info!(
-                    "step {index}: loss {reply_loss:.4}, probe {probe_loss:.4}, norm {:.3}",
-                    taken.gradient_norm
-                );
-            }
-            progress.add(1);
-        }
-        Ok(updates)
-    }
-}
-
 fn below_1(text: &str) -> Result<f64, String> {
     at_least_0(text).ok().filter(|it| *it < 1.0).ok_or_else(|| "expected a number from 0 to under 1".to_owned())
-}
-
-/// The pictures `ids` as the policy sees them, in order.
-fn pixels(policy: &Policy, pictures: &Pictures, ids: &[ImageId]) -> anyhow::Result<Vec<Pixels>> {
-    ids.par_iter().map(|id| Ok(policy.processor.pixels(&pictures.load(id)?)?)).collect()
 }
 
 /// Runs the stage on this process's arguments.

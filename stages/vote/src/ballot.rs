@@ -24,6 +24,8 @@ pub struct Ballot {
     pub order: Order,
     /// Whether votes are cast that cannot change a label.
     pub early_stop: EarlyStop,
+    /// The fewest valid votes of a label.
+    pub quorum: u16,
     /// The seed of orders and draws.
     pub seed: u64,
     /// Who votes.
@@ -43,7 +45,7 @@ impl Ballot {
         begun: impl Fn(usize),
     ) -> anyhow::Result<Vec<Vec<Vote>>> {
         let outcome = |vote: &Vote| vote.outcome.unwrap_or(Outcome::Invalid);
-        in_rounds(pairs.len(), self.samples, self.early_stop, outcome, |round| {
+        in_rounds(pairs.len(), self.samples, self.early_stop, self.quorum, outcome, |round| {
             let mut votes = Vec::with_capacity(round.len());
             for round in in_calls(round) {
                 votes.extend(self.call(pairs, round, &mut replies)?);
@@ -192,7 +194,7 @@ mod tests {
 
     fn ballot(order: Order, early_stop: EarlyStop) -> Ballot {
         let source = Source { prompt: "p".to_owned(), policy: "d".to_owned(), pixels: Some([4, 9]) };
-        Ballot { samples: 32, order, early_stop, seed: 1, source }
+        Ballot { samples: 32, order, early_stop, quorum: 1, seed: 1, source }
     }
 
     #[expect(clippy::unnecessary_wraps, reason = "as the ballot takes them")]

@@ -1,11 +1,14 @@
 //! Replies of the built-in policy: the features of a unit's pictures, samples, and exact first-token probabilities.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::rc::Rc;
 
 use evoq_pictures::Pictures;
 use evoq_policy::sample::{Asked, Completion, Draw, Request, Sampling};
-use evoq_policy::{Answerer, Features, Gallery, Grid, PictureKey, Prompt, Question, answer_tokens, parse_comparison};
+use evoq_policy::{
+    Answerer, Features, Gallery, Grid, PictureKey, Pixels, Prompt, Question, answer_tokens, parse_comparison,
+};
 use evoq_schemas::draws::key;
 use evoq_schemas::{Finish, ImageId, Pair, Presented};
 use evoq_stage::bad_input;
@@ -24,6 +27,8 @@ pub struct Builtin<'a> {
     pub sampling: Sampling,
     /// The seed of the draws.
     pub seed: u64,
+    /// The prompts that were asked. Pictures of equal sizes have one, and a set's pictures often have.
+    pub prompts: RefCell<HashMap<[Grid; 2], Rc<Prompt>>>,
 }
 
 /// What some pictures look like to the policy.
@@ -49,8 +54,12 @@ impl Builtin<'_> {
         let keyed: Vec<(PictureKey, &ImageId)> =
             ids.iter().map(|id| (PictureKey::of_parts(&[id.as_str().as_bytes()]), *id)).collect();
         let policy = self.policy;
-        let prepare = |id: &&ImageId| anyhow::Ok(policy.pixels(&pictures.load(id)?)?);
-        let features = seen.look(&keyed, prepare, |pixels| policy.look_all(pixels))?;
+        let prepare = |id: &&ImageId| {
+            let picture = pictures.load(id)?;
+            anyhow::Ok(tracing::debug_span!("look").in_scope(|| policy.pixels(&picture))?)
+        };
+        let look = |pixels: &[Pixels]| tracing::debug_span!("look").in_scope(|| policy.look_all(pixels));
+        let features = seen.look(&keyed, prepare, look)?;
         Ok(ids.into_iter().cloned().zip(features).collect())
     }
 
@@ -62,7 +71,8 @@ impl Builtin<'_> {
             draws: ask.ks.iter().map(|k| self.draw(ask, *k)).collect(),
         });
         let requests: Vec<Request> = requests.collect();
-        let completions = self.policy.sample(&requests, &self.sampling)?;
+        let sampled = tracing::debug_span!("sample").in_scope(|| self.policy.sample(&requests, &self.sampling));
+        let completions = sampled?;
         completions.into_iter().map(|group| group.into_iter().map(|it| self.reply(it).map(Ok)).collect()).collect()
     }
 
@@ -88,9 +98,8 @@ impl Builtin<'_> {
     }
 
     /// The prompt of each of `asks` with its pictures' features, in the order shown.
-    fn shown<'a>(&self, looked: &'a Looked, asks: &[Ask]) -> anyhow::Result<Vec<(Prompt, [&'a Features; 2])>> {
-        // Pictures of equal sizes have one prompt, and a set's pictures often have.
-        let mut prompts: HashMap<[Grid; 2], Prompt> = HashMap::new();
+    fn shown<'a>(&self, looked: &'a Looked, asks: &[Ask]) -> anyhow::Result<Vec<(Rc<Prompt>, [&'a Features; 2])>> {
+        let mut prompts = self.prompts.borrow_mut();
         let shown = asks.iter().map(|ask| {
             let ids = match ask.presented {
                 Presented::Ab => [&ask.pair.image_a, &ask.pair.image_b],
@@ -98,10 +107,11 @@ impl Builtin<'_> {
             };
             let features = ids.map(|id| &looked[id]);
             let grids = features.map(|it| it.grid);
-            let prompt = match prompts.entry(grids) {
-                Entry::Occupied(known) => known.get().clone(),
-                Entry::Vacant(new) => new.insert(self.policy.prompt(&self.question, &grids)?).clone(),
-            };
+            if let Some(known) = prompts.get(&grids) {
+                return Ok((known.clone(), features));
+            }
+            let prompt = Rc::new(self.policy.prompt(&self.question, &grids)?);
+            prompts.insert(grids, prompt.clone());
             Ok((prompt, features))
         });
         shown.collect()

@@ -12,6 +12,7 @@ mod rounds;
 mod server;
 mod tally;
 
+use std::cell::RefCell;
 use std::process::ExitCode;
 
 use clap::builder::ArgPredicate;
@@ -52,9 +53,13 @@ pub struct Args {
     /// Whether votes are cast that cannot change a pair's label any more (O)
     #[arg(long, value_enum, default_value = "off")]
     pub early_stop: EarlyStop,
+    /// With --early-stop lossless: the largest --quorum that `evoq label` may be given, so that no pair is left before its label
+    /// stands for it and for every smaller one (O)
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub quorum: u16,
     /// No samples: the exact probabilities of the answers 0 and 1 as a reply's first token, in both orders. The prompt has no
     /// reasoning suffix then (O)
-    #[arg(long, conflicts_with_all = ["samples", "order", "early_stop", "max_tokens"])]
+    #[arg(long, conflicts_with_all = ["samples", "order", "early_stop", "quorum", "max_tokens"])]
     pub exact: bool,
     /// Fail when fewer than this share of the votes is valid (O)
     #[arg(long, default_value_t = 0.5, value_parser = share::<f64>)]
@@ -130,10 +135,16 @@ impl Args {
     fn ask_policy(&self, job: &mut Job, pairs: &[Pair], pictures: &Pictures, question: Question) -> anyhow::Result<()> {
         self.engine.check_unused()?;
         let input = job.policy("policy")?;
-        let policy =
-            Answerer::load(&input.folder, self.device).map_err(|error| bad_input(format!("--policy: {error}")))?;
-        let voter =
-            Builtin { policy: &policy, digest: input.digest, question, sampling: self.sampling(), seed: self.seed };
+        let policy = tracing::debug_span!("load").in_scope(|| Answerer::load(&input.folder, self.device));
+        let policy = policy.map_err(|error| bad_input(format!("--policy: {error}")))?;
+        let voter = Builtin {
+            policy: &policy,
+            digest: input.digest,
+            question,
+            sampling: self.sampling(),
+            seed: self.seed,
+            prompts: RefCell::default(),
+        };
         let ballot = self.ballot(voter.source());
         let mut seen = Gallery::new(FEATURE_BYTES);
         self.vote(job, pairs, |pairs, progress| {
@@ -177,7 +188,14 @@ impl Args {
     }
 
     fn ballot(&self, source: Source) -> Ballot {
-        Ballot { samples: self.samples, order: self.order, early_stop: self.early_stop, seed: self.seed, source }
+        Ballot {
+            samples: self.samples,
+            order: self.order,
+            early_stop: self.early_stop,
+            quorum: self.quorum,
+            seed: self.seed,
+            source,
+        }
     }
 
     /// Writes the votes on all pairs, which `cast` gives for those of a unit.

@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 use evoq_artifacts::{Artifact, list_files, read_file, write_file};
 use evoq_policy::{Question, Reasoning, Task};
 use evoq_schemas::{Design, Image, ImageId, Outcome, Pair, PairId, Presented, Vote};
-use evoq_test_support::{stored, table, texture};
+use evoq_test_support::{Folder, Program, stored, table, texture};
 use image::{Rgb, RgbImage};
 
 /// A policy of random weights: its replies are noise, and so nearly all invalid.
@@ -91,6 +91,16 @@ fn the_seed_decides_every_byte_and_the_number_of_threads_none() {
     assert_eq!(one, run("two", "1", "2"));
     let replies = |rows: &[Vote]| rows.iter().map(|it| it.reply.clone()).collect::<Vec<_>>();
     assert_ne!(replies(&one.1), replies(&run("other", "2", "2").1));
+}
+
+#[test]
+fn a_full_disk_and_a_second_run_make_no_other_votes() {
+    let folder = Folder::new();
+    let [images, pairs] = inputs(folder.path());
+    let policy = policy();
+    let inputs = ["--images", &images, "--pairs", &pairs, "--policy", &policy];
+    let flags = ["--samples", "6", "--max-tokens", "6", "--min-valid-rate", "0"];
+    Program(env!("CARGO_BIN_EXE_evoq-vote")).stays_whole(&[inputs, flags].concat(), &folder);
 }
 
 /// Forty-six pictures, and all 1,035 pairs of them: more than four units.

@@ -1,11 +1,14 @@
-//! What the tests of the stages share: a stage's program as people run it, tables for it to read, and rows of pictures.
+//! What the tests of several crates share: a stage's program as people run it, tables for it to read, rows of pictures, and servers
+//! that are asked or written to.
 //!
 //! Everything here panics where something is not as a test takes it to be: it is for tests alone.
 
+pub mod accidents;
 pub mod faulty;
 mod folder;
 mod pictures;
 mod program;
+pub mod servers;
 
 pub use folder::{Folder, rows, table};
 pub use pictures::{original, stored, texture, variant};

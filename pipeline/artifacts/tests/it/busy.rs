@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use crate::proxy::{Fate, line_to};
 use crate::roles::{Role, plays, role};
-use crate::servers::{Kind, Server};
+use evoq_test_support::servers::{Kind, Server};
 
 #[test]
 fn a_busy_store_and_lost_answers_leave_everything_whole() {

@@ -7,4 +7,3 @@ mod proxy;
 mod races;
 mod refusals;
 mod roles;
-mod servers;

@@ -3,7 +3,7 @@
 use evoq_artifacts::{content_digest, write_file};
 
 use crate::roles::{Role, plays, role};
-use crate::servers::{Kind, Server};
+use evoq_test_support::servers::{Kind, Server};
 
 /// More than one piece, and a rest.
 const WEIGHTS: usize = (20 << 20) + 12_345;

@@ -2,7 +2,7 @@
 
 use crate::proxy::{answers, refusal};
 use crate::roles::{plays, role};
-use crate::servers::{Kind, Server};
+use evoq_test_support::servers::{Kind, Server};
 
 /// What the probe says of a store; `None` where it is not installed.
 fn probed(kind: Kind) -> Option<String> {
@@ -11,7 +11,7 @@ fn probed(kind: Kind) -> Option<String> {
     let said = plays(&mut role("probe", "s3://evoq/root", server.port()));
     eprintln!("{kind:?}: {said}");
     if matches!(kind, Kind::MiniStack | Kind::Moto) {
-        assert_eq!(server.objects(), 0, "{kind:?}");
+        assert_eq!(server.objects(""), [""; 0], "{kind:?}");
     }
     Some(said)
 }

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::roles::{Role, plays, role};
-use crate::servers::{Kind, Server};
+use evoq_test_support::servers::{Kind, Server};
 
 /// How many race.
 const WRITERS: usize = 16;
@@ -62,7 +62,7 @@ fn a_server_that_is_killed_and_started_again_amid_the_writes_is_waited_for() {
     assert_eq!(writer.says(), "ready");
     writer.go();
     for objects in [10, 60] {
-        while server.objects() < objects {
+        while server.objects("").len() < objects {
             assert!(writer.is_playing(), "the writer ended before the server was killed");
             std::thread::yield_now();
         }

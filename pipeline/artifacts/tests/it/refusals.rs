@@ -2,7 +2,7 @@
 
 use crate::proxy::{answers, refusal};
 use crate::roles::{plays, role};
-use crate::servers::{Kind, Server, free_port};
+use evoq_test_support::servers::{Kind, Server, free_port};
 
 /// What is said when the store refuses everything with `status` and `code`.
 fn refused(status: &'static str, code: &str) -> String {

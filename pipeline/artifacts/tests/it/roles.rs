@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 
 use evoq_artifacts::{Artifact, Draft, Header, Location, Result, leftovers, remove, verify};
 use evoq_schemas::{Design, ImageId, Pair, PairId};
-
-use crate::servers::KEY;
+use evoq_test_support::servers::known;
 
 /// What lines of a role begin with, among those of the test program.
 const MARK: &str = "> ";
@@ -23,13 +22,7 @@ pub struct Role {
 pub fn role(name: &str, uri: &str, port: u16) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "roles::a_role_is_played_where_one_is_asked_for", "--nocapture"]);
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("AWS_") {
-            command.env_remove(name);
-        }
-    }
-    command.env("ROLE", name).env("URI", uri).env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{port}"));
-    command.env("AWS_ACCESS_KEY_ID", KEY.0).env("AWS_SECRET_ACCESS_KEY", KEY.1).env("AWS_REGION", "us-east-1");
+    known(&mut command, port).env("ROLE", name).env("URI", uri);
     command.env_remove("EVOQ_CACHE");
     command
 }

@@ -13,6 +13,7 @@ use crate::processor::{Grid, Pixels, Processor};
 use crate::prompt::{Prompt, Question};
 use crate::sample::{Asked, Completion, Request, Sampling};
 use crate::tokenizer::Tokenizer;
+use crate::train::Group;
 
 /// A policy that answers and is not trained: on the CPU the first engine, on CUDA the second.
 pub enum Answerer {
@@ -134,6 +135,17 @@ impl Answerer {
         match self {
             Self::Cpu(policy) => policy.completion_logprobs(asked, completions),
             Self::Device(policy) => policy.completion_logprobs(asked, completions),
+        }
+    }
+
+    /// Log-probabilities of all completion tokens of groups: by group, completion and token.
+    ///
+    /// # Errors
+    /// As [`Policy::logprobs`].
+    pub fn logprobs(&self, pictures: &[Pixels], groups: &[Group]) -> Result<Vec<Vec<Vec<f32>>>> {
+        match self {
+            Self::Cpu(policy) => policy.logprobs(pictures, groups),
+            Self::Device(policy) => policy.logprobs(pictures, groups),
         }
     }
 }

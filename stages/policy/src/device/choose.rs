@@ -6,7 +6,7 @@
 
 use candle_core::{D, DType, Device, Tensor};
 
-use super::layers::mask;
+use super::attention::mask;
 use super::noise::sampling_keys;
 use crate::error::{Error, Result};
 use crate::sample::{Choice, Draw, Sampling};

@@ -2,12 +2,13 @@
 
 use candle_core::{Device, Tensor};
 
-use super::layers::{KeysValues, Projected, Rotary, attend_lanes, causal_mask, mask};
+use super::attention::{KeysValues, Projected, attend_lanes, causal_mask, mask};
+use super::layers::Rotary;
 use super::text::{PromptCache, TextModel};
 use crate::error::Result;
 
 /// Positions for which lanes get room at a time.
-pub(super) const PAGE: usize = 32;
+pub(crate) const PAGE: usize = 32;
 
 /// The lanes' own keys and values, layer by layer `[N, kv, S, d]`; lane `i` has filled its first `lengths[i]` places.
 #[derive(Debug)]

@@ -3,15 +3,13 @@
 use candle_core::{D, Tensor};
 
 use super::DevicePolicy;
+use super::attention::SCORES;
 use super::choose::Chooser;
 use crate::error::{Error, Result};
 use crate::sample::{Asked, Sampling};
 
-/// Attention scores of completions that are made at a time, at most.
-const SCORES: usize = 1 << 28;
-
 /// Logits of completions that are made at a time, at most.
-const LOGITS: usize = 1 << 27;
+pub(crate) const LOGITS: usize = 1 << 27;
 
 impl DevicePolicy {
     /// The probability that a completion drawn under `sampling` begins with each of `tokens`, for each prompt.
@@ -54,21 +52,7 @@ impl DevicePolicy {
     }
 
     fn score(&self, asked: &Asked, completions: &[Vec<u32>], chooser: &Chooser) -> Result<Vec<Vec<f32>>> {
-        let longest = completions.iter().map(Vec::len).max().unwrap_or(0);
-        self.check(asked, longest)?;
-        let problem = |problem: String| Err(Error::Batch { problem });
-        if completions.is_empty() {
-            return problem("a prompt has no completions".to_owned());
-        }
-        if completions.iter().any(Vec::is_empty) {
-            return problem("a completion has no tokens; it ends with the end token at least".to_owned());
-        }
-        for ids in completions {
-            self.check_ids(ids)?;
-        }
-        if let Some(id) = completions.iter().flatten().find(|id| self.banned.binary_search(id).is_ok()) {
-            return problem(format!("a completion holds token {id}, which is never sampled and has probability 0"));
-        }
+        let longest = self.check_completions(asked, completions)?;
         let (cache, first) = self.read(asked, chooser)?;
         let firsts: Vec<u32> = completions.iter().map(|ids| ids[0]).collect();
         let firsts = log_probabilities(&first.repeat((firsts.len(), 1))?, firsts)?;
@@ -97,6 +81,26 @@ impl DevicePolicy {
             }
         }
         Ok(scored)
+    }
+
+    /// Refuses what has no log-probabilities; gives the longest completion's tokens.
+    pub(super) fn check_completions(&self, asked: &Asked, completions: &[Vec<u32>]) -> Result<usize> {
+        let longest = completions.iter().map(Vec::len).max().unwrap_or(0);
+        self.check(asked, longest)?;
+        let problem = |problem: String| Err(Error::Batch { problem });
+        if completions.is_empty() {
+            return problem("a prompt has no completions".to_owned());
+        }
+        if completions.iter().any(Vec::is_empty) {
+            return problem("a completion has no tokens; it ends with the end token at least".to_owned());
+        }
+        for ids in completions {
+            self.check_ids(ids)?;
+        }
+        if let Some(id) = completions.iter().flatten().find(|id| self.banned.binary_search(id).is_ok()) {
+            return problem(format!("a completion holds token {id}, which is never sampled and has probability 0"));
+        }
+        Ok(longest)
     }
 
     /// Refuses a prompt that does not fit its features or, with `new` tokens more, the model's positions.

@@ -1,19 +1,23 @@
-//! The layers of both towers on tensors: products, norms, rotation, attention. `R` rows, `d` the width of a head, `kv`
-//! key heads, each with `rep` query heads.
+//! The layers of both towers on tensors, and their gradients: products, norms, rotation, the gated MLP, the block. `R` rows,
+//! `H` wide, `d` the width of a head, `kv` key heads, each with `rep` query heads.
+//!
+//! The gradients are written out, for the fast forms of norm, rotation and softmax have none in the tensor library, and what
+//! is not trained then costs no product. A block's gradient makes the block's pass again from its input.
 
 use candle_core::{D, DType, Device, Result, Tensor};
-use candle_nn::ops::{rms_norm, silu, softmax_last_dim};
+use candle_nn::ops::{rms_norm, sigmoid, silu};
 use candle_nn::rotary_emb::rope;
 
+use super::attention::{Attention, Projected};
+use super::sums::Sums;
 use super::upload;
 use crate::ops::heads::Rotary as Angles;
-
-/// Attention scores that are made at a time, at most: 1 GiB in `f32`.
-const SCORES: usize = 1 << 28;
 
 /// `x·Wᵀ + b`.
 #[derive(Debug)]
 pub(super) struct Linear {
+    /// The release's, without `.weight` and `.bias`.
+    pub name: String,
     /// `[out, in]`.
     pub weight: Tensor,
     pub bias: Option<Tensor>,
@@ -28,11 +32,49 @@ impl Linear {
             None => Ok(y),
         }
     }
+
+    /// The gradient of `x`; those of weight, bias and adapter go to `sums`.
+    pub fn backward(&self, x: &Tensor, dy: &Tensor, sums: &mut Sums) -> Result<Tensor> {
+        sums.add(&format!("{}.weight", self.name), || dy.t()?.matmul(x))?;
+        if self.bias.is_some() {
+            sums.add(&format!("{}.bias", self.name), || dy.to_dtype(DType::F32)?.sum(0))?;
+        }
+        sums.add_adapters(&self.name, x, dy)?;
+        dy.matmul(&self.weight)
+    }
+}
+
+/// Linear layers of one input, their outputs side by side. A policy that only answers has them joined into one product; one
+/// that learns has each by itself, under the name that its gradient goes by.
+#[derive(Debug)]
+pub(super) struct SideBySide(pub Vec<Linear>);
+
+impl SideBySide {
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let outputs = self.0.iter().map(|layer| layer.forward(x)).collect::<Result<Vec<_>>>()?;
+        if let [only] = outputs.as_slice() { Ok(only.clone()) } else { Tensor::cat(&outputs, 1) }
+    }
+
+    fn backward(&self, x: &Tensor, dy: &Tensor, sums: &mut Sums) -> Result<Tensor> {
+        let (mut dx, mut start) = (None, 0);
+        for layer in &self.0 {
+            let width = layer.weight.dim(0)?;
+            let own = layer.backward(x, &dy.narrow(1, start, width)?.contiguous()?, sums)?;
+            dx = Some(match dx {
+                Some(dx) => (dx + own)?,
+                None => own,
+            });
+            start += width;
+        }
+        dx.map_or_else(|| x.zeros_like(), Ok)
+    }
 }
 
 /// `x / rms(x) · w`, summed in `f32`.
 #[derive(Debug)]
 pub(super) struct Norm {
+    /// The release's, without `.weight`.
+    pub name: String,
     pub weight: Tensor,
     pub epsilon: f32,
 }
@@ -40,6 +82,18 @@ pub(super) struct Norm {
 impl Norm {
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         rms_norm(&x.contiguous()?, &self.weight, self.epsilon)
+    }
+
+    /// The gradient of `x [R, H]`, in `f32` throughout; that of the weight goes to `sums`.
+    pub fn backward(&self, x: &Tensor, dy: &Tensor, sums: &mut Sums) -> Result<Tensor> {
+        let dtype = x.dtype();
+        let (x, dy) = (x.to_dtype(DType::F32)?, dy.to_dtype(DType::F32)?);
+        let scale = (x.sqr()?.mean_keepdim(D::Minus1)? + f64::from(self.epsilon))?.sqrt()?.recip()?;
+        let normed = x.broadcast_mul(&scale)?;
+        sums.add(&format!("{}.weight", self.name), || (&dy * &normed)?.sum(0))?;
+        let dnormed = dy.broadcast_mul(&self.weight.to_dtype(DType::F32)?)?;
+        let along = (&dnormed * &normed)?.mean_keepdim(D::Minus1)?;
+        (dnormed - normed.broadcast_mul(&along)?)?.broadcast_mul(&scale)?.to_dtype(dtype)
     }
 }
 
@@ -66,6 +120,11 @@ impl Rotary {
         let rotated = rope(&x.to_dtype(self.cos.dtype())?.unsqueeze(0)?, &self.cos, &self.sin)?;
         rotated.squeeze(0)?.to_dtype(x.dtype())
     }
+
+    /// Rotates back: a gradient, or what was rotated.
+    fn inverse(&self) -> Result<Self> {
+        Ok(Self { cos: self.cos.clone(), sin: self.sin.neg()? })
+    }
 }
 
 /// How a row of projections divides: queries, then keys, then values.
@@ -76,23 +135,35 @@ pub(super) struct Heads {
     pub dim: usize,
 }
 
-/// Rotated queries `[kv, rep, R, d]`, rotated keys and values `[kv, R, d]`.
-pub(super) struct Projected {
-    pub queries: Tensor,
-    pub keys: Tensor,
-    pub values: Tensor,
+impl Heads {
+    /// `[R, heads·d]` to `[heads, R, d]`.
+    fn split(self, x: &Tensor) -> Result<Tensor> {
+        x.reshape((x.dim(0)?, x.dim(1)? / self.dim, self.dim))?.transpose(0, 1)?.contiguous()
+    }
+}
+
+/// `[kv, rep, R, d]` to `[R, heads·d]`.
+fn merge_attended(attended: &Tensor) -> Result<Tensor> {
+    let (kv, rep, rows, dim) = attended.dims4()?;
+    merge_heads(&attended.reshape((kv * rep, rows, dim))?)
+}
+
+/// The inverse of [`Heads::split`].
+fn merge_heads(x: &Tensor) -> Result<Tensor> {
+    let (heads, rows, dim) = x.dims3()?;
+    x.transpose(0, 1)?.reshape((rows, heads * dim))
 }
 
 /// A transformer block.
 #[derive(Debug)]
 pub(super) struct Block {
     pub norm1: Norm,
-    /// Queries, keys and values as one product.
-    pub projection: Linear,
+    /// Queries, keys and values.
+    pub projection: SideBySide,
     pub output: Linear,
     pub norm2: Norm,
-    /// Gate, then up, as one product.
-    pub gate_up: Linear,
+    /// Gate, then up.
+    pub gate_up: SideBySide,
     pub down: Linear,
     pub heads: Heads,
 }
@@ -105,102 +176,85 @@ impl Block {
         rotary: &Rotary,
         attend: impl FnOnce(Projected) -> Result<Tensor>,
     ) -> Result<Tensor> {
-        let rows = x.dim(0)?;
-        let Heads { kv, rep, dim } = self.heads;
-        let projected = self.projection.forward(&self.norm1.forward(x)?)?;
-        let projected = projected.reshape((rows, kv * (rep + 2), dim))?.transpose(0, 1)?.contiguous()?;
-        let rotated = rotary.rotate(&projected.narrow(0, 0, kv * (rep + 1))?)?;
-        let attended = attend(Projected {
-            queries: rotated.narrow(0, 0, kv * rep)?.reshape((kv, rep, rows, dim))?,
-            keys: rotated.narrow(0, kv * rep, kv)?,
-            values: projected.narrow(0, kv * (rep + 1), kv)?,
-        })?;
-        let attended = attended.reshape((kv * rep, rows, dim))?.transpose(0, 1)?.reshape((rows, kv * rep * dim))?;
-        let x = (x + self.output.forward(&attended)?)?;
-        let inner = self.gate_up.forward(&self.norm2.forward(&x)?)?;
-        let width = inner.dim(D::Minus1)? / 2;
-        let gated = (silu(&inner.narrow(1, 0, width)?)? * inner.narrow(1, width, width)?)?;
+        let attended = attend(self.project(&self.norm1.forward(x)?, rotary)?)?;
+        let x = (x + self.output.forward(&merge_attended(&attended)?)?)?;
+        let (gate, up) = self.gate_and_up(&self.norm2.forward(&x)?)?;
+        let gated = (silu(&gate)? * up)?;
         x + self.down.forward(&gated)?
     }
-}
 
-/// Which keys a query sees.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sight {
-    /// All.
-    Full,
-    /// Those up to its own place; there are as many queries as keys.
-    Causal,
-}
+    /// The gradient of [`Self::forward`]'s input, given that input and the gradient of its result; those of the weights go
+    /// to `sums`.
+    pub fn backward(
+        &self,
+        x: &Tensor,
+        rotary: &Rotary,
+        attention: &impl Attention,
+        dy: &Tensor,
+        sums: &mut Sums,
+    ) -> Result<Tensor> {
+        let normed = self.norm1.forward(x)?;
+        let projected = self.project(&normed, rotary)?;
+        let attended = merge_attended(&attention.forward(&projected)?)?;
+        let between = (x + self.output.forward(&attended)?)?;
+        let dbetween = (dy + self.mlp_backward(&between, dy, sums)?)?;
+        drop(between);
 
-/// Attention of queries `[B, rep, R, d]` over keys and values `[B, S, d]`, to `[B, rep, R, d]`: the queries of a group
-/// are rows of one product. Queries are worked on in runs, so that memory is bounded.
-pub(super) fn attend(queries: &Tensor, keys: &Tensor, values: &Tensor, sight: Sight) -> Result<Tensor> {
-    let (batch, rep, rows, dim) = queries.dims4()?;
-    let seen = keys.dim(1)?;
-    let run = (SCORES / (batch * rep * seen)).clamp(1, if sight == Sight::Causal { 1024 } else { rows });
-    let mut out = Vec::with_capacity(rows.div_ceil(run));
-    for start in (0..rows).step_by(run) {
-        let count = run.min(rows - start);
-        let queries = queries.narrow(2, start, count)?.reshape((batch, rep * count, dim))?;
-        let seen = if sight == Sight::Causal { start + count } else { seen };
-        let (keys, values) = (keys.narrow(1, 0, seen)?, values.narrow(1, 0, seen)?);
-        let scores = scaled_scores(&queries, &keys, dim)?;
-        let scores = match sight {
-            Sight::Full => scores,
-            Sight::Causal => scores
-                .reshape((batch * rep, count, seen))?
-                .broadcast_add(&causal_mask(start, count, seen, queries.device())?)?
-                .reshape((batch, rep * count, seen))?,
-        };
-        let weights = softmax_last_dim(&scores)?.to_dtype(values.dtype())?;
-        out.push(weights.matmul(&values.contiguous()?)?.reshape((batch, rep, count, dim))?);
+        let Heads { kv, rep, dim } = self.heads;
+        let rows = x.dim(0)?;
+        let dattended = self.output.backward(&attended, &dbetween, sums)?;
+        drop(attended);
+        let dattended = self.heads.split(&dattended)?.reshape((kv, rep, rows, dim))?;
+        let Projected { queries, keys, values } = attention.backward(&projected, &dattended)?;
+        let rotated = Tensor::cat(&[queries.reshape((kv * rep, rows, dim))?, keys], 0)?;
+        let dprojected = Tensor::cat(&[rotary.inverse()?.rotate(&rotated)?, values], 0)?;
+        let dnormed = self.projection.backward(&normed, &merge_heads(&dprojected)?, sums)?;
+        dbetween + self.norm1.backward(x, &dnormed, sums)?
     }
-    if out.len() == 1 { Ok(out.remove(0)) } else { Tensor::cat(&out, 2) }
+
+    /// The gradient that the MLP with its norm gives its input.
+    fn mlp_backward(&self, x: &Tensor, dy: &Tensor, sums: &mut Sums) -> Result<Tensor> {
+        let dtype = x.dtype();
+        let normed = self.norm2.forward(x)?;
+        let (gate, up) = self.gate_and_up(&normed)?;
+        let activated = silu(&gate)?;
+        let dgated = self.down.backward(&(&activated * &up)?, dy, sums)?.to_dtype(DType::F32)?;
+        let dup = (&dgated * activated.to_dtype(DType::F32)?)?.to_dtype(dtype)?;
+        drop(activated);
+        // silu′ = σ·(1 + g·(1 − σ))
+        let gate = gate.to_dtype(DType::F32)?;
+        let share = sigmoid(&gate)?;
+        let slope = (&share * ((gate * share.affine(-1.0, 1.0)?)? + 1.0)?)?;
+        drop(share);
+        let dgate = ((dgated * up.to_dtype(DType::F32)?)? * slope)?.to_dtype(dtype)?;
+        drop(up);
+        let dnormed = self.gate_up.backward(&normed, &Tensor::cat(&[dgate, dup], 1)?, sums)?;
+        self.norm2.backward(x, &dnormed, sums)
+    }
+
+    fn project(&self, normed: &Tensor, rotary: &Rotary) -> Result<Projected> {
+        let Heads { kv, rep, dim } = self.heads;
+        let projected = self.heads.split(&self.projection.forward(normed)?)?;
+        let rotated = rotary.rotate(&projected.narrow(0, 0, kv * (rep + 1))?)?;
+        Ok(Projected {
+            queries: rotated.narrow(0, 0, kv * rep)?.reshape((kv, rep, normed.dim(0)?, dim))?,
+            keys: rotated.narrow(0, kv * rep, kv)?,
+            values: projected.narrow(0, kv * (rep + 1), kv)?,
+        })
+    }
+
+    fn gate_and_up(&self, normed: &Tensor) -> Result<(Tensor, Tensor)> {
+        let inner = self.gate_up.forward(normed)?;
+        let width = inner.dim(D::Minus1)? / 2;
+        Ok((inner.narrow(1, 0, width)?, inner.narrow(1, width, width)?))
+    }
 }
 
-/// `q·kᵀ / √d` in `f32`.
-fn scaled_scores(queries: &Tensor, keys: &Tensor, dim: usize) -> Result<Tensor> {
-    queries.matmul(&keys.transpose(D::Minus2, D::Minus1)?)?.to_dtype(DType::F32)? / (dim as f64).sqrt()
-}
-
-/// `[count, seen]`: 0 where query `start + row` sees the key, −∞ elsewhere.
-pub(super) fn causal_mask(start: usize, count: usize, seen: usize, device: &Device) -> Result<Tensor> {
-    let queries = Tensor::arange(start as u32, (start + count) as u32, device)?.reshape((count, 1))?;
-    let keys = Tensor::arange(0, seen as u32, device)?.reshape((1, seen))?;
-    mask(&queries.broadcast_ge(&keys)?)
-}
-
-/// 0 where `seen` is 1, −∞ where it is 0.
-pub(super) fn mask(seen: &Tensor) -> Result<Tensor> {
-    let (zero, never) = (Tensor::new(0_f32, seen.device())?, Tensor::new(f32::NEG_INFINITY, seen.device())?);
-    seen.where_cond(&zero.broadcast_as(seen.shape())?, &never.broadcast_as(seen.shape())?)
-}
-
-/// Keys and values `[…, S, d]`.
-#[derive(Debug, Clone)]
-pub(super) struct KeysValues {
-    pub keys: Tensor,
-    pub values: Tensor,
-}
-
-/// Attention of the lanes of one prompt: queries `[kv, rep, N·T, d]` over the prompt's keys `[kv, P, d]`, as one product
-/// for all lanes, and over each lane's own `[N, kv, W, d]`, of which `mask` `[N·T, W]` says what a row sees.
-pub(super) fn attend_lanes(queries: &Tensor, prompt: &KeysValues, own: &KeysValues, mask: &Tensor) -> Result<Tensor> {
-    let (kv, rep, rows, dim) = queries.dims4()?;
-    let (lanes, _, width, _) = own.keys.dims4()?;
-    let (tokens, length) = (prompt.keys.dim(1)?, rows / lanes);
-    let together = queries.reshape((kv, rep * rows, dim))?;
-    let of_prompt = scaled_scores(&together, &prompt.keys, dim)?.reshape((kv, rep, rows, tokens))?;
-    let by_lane = queries.reshape((kv, rep, lanes, length, dim))?.permute((2, 0, 1, 3, 4))?;
-    let by_lane = by_lane.reshape((lanes, kv, rep * length, dim))?;
-    let of_own = scaled_scores(&by_lane, &own.keys, dim)?.reshape((lanes, kv, rep, length, width))?;
-    let of_own = of_own.permute((1, 2, 0, 3, 4))?.reshape((kv, rep, rows, width))?.broadcast_add(mask)?;
-    let weights = softmax_last_dim(&Tensor::cat(&[of_prompt, of_own], 3)?)?.to_dtype(prompt.values.dtype())?;
-    let of_prompt = weights.narrow(3, 0, tokens)?.reshape((kv, rep * rows, tokens))?.matmul(&prompt.values)?;
-    let of_own =
-        weights.narrow(3, tokens, width)?.reshape((kv, rep, lanes, length, width))?.permute((2, 0, 1, 3, 4))?;
-    let of_own = of_own.reshape((lanes, kv, rep * length, width))?.matmul(&own.values)?;
-    let of_own = of_own.reshape((lanes, kv, rep, length, dim))?.permute((1, 2, 0, 3, 4))?;
-    of_prompt.reshape((kv, rep, rows, dim))? + of_own.reshape((kv, rep, rows, dim))?
+/// The slope of the exact GELU at `x`, in `f32`: `Φ(x) + x·φ(x)`.
+pub(super) fn gelu_slope(x: &Tensor) -> Result<Tensor> {
+    let x = x.to_dtype(DType::F32)?;
+    let share = ((&x * std::f64::consts::FRAC_1_SQRT_2)?.erf()? + 1.0)? * 0.5;
+    let density =
+        ((x.sqr()? * -0.5)?.exp()? * (0.5 * std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2))?;
+    share? + (x * density)?
 }

@@ -69,6 +69,21 @@ fn open_cuda() -> Result<Device> {
     Ok(device)
 }
 
+/// Bytes of the device's memory that are in use, by whichever program; none where the device has no memory of its own. With
+/// [`Place::Cuda`]'s pool, which keeps what is freed, a program's part is the most that it has used.
+pub fn memory_in_use(device: &Device) -> Option<u64> {
+    #[cfg(feature = "cuda")]
+    {
+        let (free, total) = device.as_cuda_device().ok()?.cuda_stream().context().mem_get_info().ok()?;
+        Some((total - free) as u64)
+    }
+    #[cfg(not(feature = "cuda"))]
+    {
+        let _ = device;
+        None
+    }
+}
+
 /// Lets the driver's memory pool keep what is freed. Otherwise it gives all unused memory back whenever the host waits for
 /// the device, which is once a token.
 #[cfg(feature = "cuda")]

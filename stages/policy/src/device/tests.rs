@@ -1,5 +1,7 @@
 //! The device engine, in `f32` on the CPU, is the first engine to rounding.
 
+mod learning;
+
 use std::path::PathBuf;
 
 use candle_core::{DType, Device, Tensor};

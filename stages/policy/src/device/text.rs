@@ -2,23 +2,28 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use super::layers::{Block, Heads, KeysValues, Linear, Norm, Projected, Rotary, Sight, attend};
+use super::attention::{KeysValues, Projected, Sight, attend};
+use super::layers::{Block, Heads, Linear, Norm, Rotary};
+use super::sums::Sums;
 use super::weights::Tensors;
 use crate::config::{Config, TextConfig};
 use crate::error::{Error, Result};
 use crate::positions::{Frequencies, Positions};
 use crate::sample::Asked;
 
+/// The embedding matrix, without `.weight`.
+pub(super) const EMBEDDINGS: &str = "model.embed_tokens";
+
 /// The language model's weights and sizes.
 #[derive(Debug)]
 pub(super) struct TextModel {
     pub config: TextConfig,
-    device: Device,
-    dtype: DType,
+    pub device: Device,
+    pub dtype: DType,
     embed_tokens: Tensor,
     blocks: Vec<Block>,
-    norm: Norm,
-    head: Linear,
+    pub norm: Norm,
+    pub head: Linear,
     frequencies: Frequencies,
 }
 
@@ -42,24 +47,28 @@ impl TextModel {
             let projections = ["q_proj", "k_proj", "v_proj"].map(|part| name(&format!("self_attn.{part}")));
             Ok(Block {
                 norm1: tensors.norm(&name("input_layernorm"), epsilon)?,
-                projection: tensors.joined(&projections)?,
+                projection: tensors.side_by_side(&projections)?,
                 output: tensors.linear(&name("self_attn.o_proj"))?,
                 norm2: tensors.norm(&name("post_attention_layernorm"), epsilon)?,
-                gate_up: tensors.joined(&[name("mlp.gate_proj"), name("mlp.up_proj")])?,
+                gate_up: tensors.side_by_side(&[name("mlp.gate_proj"), name("mlp.up_proj")])?,
                 down: tensors.linear(&name("mlp.down_proj"))?,
                 heads,
             })
         };
         let blocks = (0..config.num_hidden_layers).map(&mut block).collect::<Result<_>>()?;
-        let embed_tokens = tensors.take("model.embed_tokens.weight")?;
-        let head = if tied { embed_tokens.clone() } else { tensors.take("lm_head.weight")? };
+        let embed_tokens = tensors.take(&format!("{EMBEDDINGS}.weight"))?;
+        let head = if tied {
+            Linear { name: EMBEDDINGS.to_owned(), weight: embed_tokens.clone(), bias: None }
+        } else {
+            tensors.linear("lm_head")?
+        };
         Ok(Self {
             device: tensors.device.clone(),
             dtype: tensors.dtype,
             embed_tokens,
             blocks,
             norm: tensors.norm("model.norm", epsilon)?,
-            head: Linear { weight: head, bias: None },
+            head,
             frequencies: Frequencies::new(config.rope_theta, config.head_dim() / 2),
             config,
         })
@@ -88,7 +97,7 @@ impl TextModel {
     }
 
     /// Angles are made in `f32` and cast to the model's number format, as in the reference.
-    fn rotary_at(&self, positions: impl Iterator<Item = [u32; 3]>) -> Result<Rotary> {
+    pub fn rotary_at(&self, positions: impl Iterator<Item = [u32; 3]>) -> Result<Rotary> {
         let angles = self.frequencies.text(positions, self.config.mrope_section);
         Ok(Rotary::new(angles, &self.device, self.dtype)?)
     }
@@ -96,6 +105,28 @@ impl TextModel {
     /// Embeddings `[R, H]` of ids that are within the vocabulary.
     pub fn embed(&self, ids: &[u32]) -> Result<Tensor> {
         Ok(self.embed_tokens.index_select(&Tensor::new(ids, &self.device)?, 0)?)
+    }
+
+    /// Adds the gradient of the embedding matrix to `sums`, given that of a prompt's rows and of the rows of `ids` after them;
+    /// pictures' rows are no embeddings.
+    pub fn embed_backward(
+        &self,
+        prompt: &[u32],
+        ids: &[u32],
+        image: u32,
+        drows: &Tensor,
+        sums: &mut Sums,
+    ) -> Result<()> {
+        let tokens = prompt.iter().chain(ids).zip(0_u32..);
+        // The image token within the prompt alone: what follows was sampled.
+        let here = tokens.filter(|(id, row)| **id != image || *row as usize >= prompt.len());
+        let (ids, rows): (Vec<u32>, Vec<u32>) = here.map(|(id, row)| (*id, row)).unzip();
+        sums.add(&format!("{EMBEDDINGS}.weight"), || {
+            let drows = drows.index_select(&Tensor::new(rows, &self.device)?, 0)?.to_dtype(DType::F32)?;
+            let zeros = Tensor::zeros(self.embed_tokens.shape(), DType::F32, &self.device)?;
+            zeros.index_add(&Tensor::new(ids, &self.device)?, &drows, 0)
+        })?;
+        Ok(())
     }
 
     /// Logits `[R, V]` of rows `[R, H]`, in `f32`.
@@ -122,7 +153,7 @@ impl TextModel {
     }
 
     /// A prompt's rows: embeddings, and the pictures' merged tokens in their places.
-    fn embed_prompt(&self, asked: &Asked, image_token: u32) -> Result<Tensor> {
+    pub fn embed_prompt(&self, asked: &Asked, image_token: u32) -> Result<Tensor> {
         let ids = &asked.prompt.ids;
         let (embedded, mut features) = (self.embed(ids)?, asked.features.iter());
         let (mut pieces, mut start) = (Vec::new(), 0);

@@ -5,7 +5,9 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use super::layers::{Block, Heads, Linear, Norm, Projected, Rotary, Sight, attend};
+use super::attention::{Attention, Segments};
+use super::layers::{Block, Heads, Linear, Norm, Rotary, SideBySide, gelu_slope};
+use super::sums::Sums;
 use super::upload;
 use super::weights::Tensors;
 use crate::config::{Config, VisionConfig};
@@ -18,13 +20,16 @@ use crate::vision::window_order;
 const EPSILON: f64 = 1e-6;
 const THETA: f64 = 1e4;
 
+const PATCH_EMBED: &str = "visual.patch_embed.proj.weight";
+
 /// The tower's weights and sizes.
 #[derive(Debug)]
 pub(super) struct VisionTower {
     config: VisionConfig,
     device: Device,
     dtype: DType,
-    patch_embed: Linear,
+    /// `[H, C, F, side, side]`: channels, frames.
+    patch_embed: Tensor,
     blocks: Vec<Block>,
     ln_q: Norm,
     merge_in: Linear,
@@ -44,6 +49,46 @@ struct Arranged {
     positions: Vec<[u32; 2]>,
 }
 
+/// The same on the device.
+struct Rows {
+    /// `[R, C·side²]`.
+    patches: Tensor,
+    rotary: Rotary,
+    /// Merged tokens in the order of the rows.
+    order: Vec<u32>,
+    windows: Vec<(usize, usize)>,
+    whole: [(usize, usize); 1],
+}
+
+impl Rows {
+    /// Inside which rows block `n` attends.
+    fn segments(&self, config: &VisionConfig, n: usize) -> &[(usize, usize)] {
+        if config.fullatt_block_indexes.contains(&n) { &self.whole } else { &self.windows }
+    }
+}
+
+/// How far down the tower gradients are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// Not at all: it is frozen.
+    Nothing,
+    /// The merger's alone.
+    Merger,
+    /// All.
+    Tower,
+}
+
+impl Reach {
+    /// By what is wanted.
+    pub fn of(sums: &Sums) -> Self {
+        match (sums.wants(PATCH_EMBED), sums.wants("visual.merger.mlp.2.weight")) {
+            (true, _) => Self::Tower,
+            (false, true) => Self::Merger,
+            (false, false) => Self::Nothing,
+        }
+    }
+}
+
 impl VisionTower {
     /// Takes the tensors named `visual.…`.
     pub fn new(config: &Config, tensors: &mut Tensors) -> Result<Self> {
@@ -53,10 +98,10 @@ impl VisionTower {
             let name = |part: &str| format!("visual.blocks.{n}.{part}");
             Ok(Block {
                 norm1: tensors.norm(&name("norm1"), EPSILON)?,
-                projection: tensors.linear(&name("attn.qkv"))?,
+                projection: SideBySide(vec![tensors.linear(&name("attn.qkv"))?]),
                 output: tensors.linear(&name("attn.proj"))?,
                 norm2: tensors.norm(&name("norm2"), EPSILON)?,
-                gate_up: tensors.joined(&[name("mlp.gate_proj"), name("mlp.up_proj")])?,
+                gate_up: tensors.side_by_side(&[name("mlp.gate_proj"), name("mlp.up_proj")])?,
                 down: tensors.linear(&name("mlp.down_proj"))?,
                 heads,
             })
@@ -65,7 +110,7 @@ impl VisionTower {
         Ok(Self {
             device: tensors.device.clone(),
             dtype: tensors.dtype,
-            patch_embed: Linear { weight: still_kernel(&config, tensors)?, bias: None },
+            patch_embed: tensors.take(PATCH_EMBED)?,
             blocks,
             ln_q: tensors.norm("visual.merger.ln_q", EPSILON)?,
             merge_in: tensors.linear("visual.merger.mlp.0")?,
@@ -77,23 +122,87 @@ impl VisionTower {
 
     /// Merged tokens of a picture, `[tokens, out]`, in row-major order.
     pub fn pass(&self, pixels: &Pixels) -> Result<Tensor> {
-        let Arranged { patches, order, windows, positions } = self.arrange(pixels)?;
-        let (rows, tokens) = (positions.len(), order.len());
-        let angles = self.frequencies.patches(positions.into_iter());
-        // The reference rotates in f32 and casts back.
-        let rotary = Rotary::new(angles, &self.device, DType::F32)?;
-        let patches = upload(patches, (rows, self.still_dim()), &self.device, self.dtype)?;
-        let mut x = self.patch_embed.forward(&patches)?;
-        let whole = [(1, rows)];
+        let rows = self.rows(pixels)?;
+        let mut x = self.embed(&rows)?;
         for (n, block) in self.blocks.iter().enumerate() {
-            let segments = if self.config.fullatt_block_indexes.contains(&n) { &whole[..] } else { &windows[..] };
-            x = block.forward(&x, &rotary, |projected| attend_segments(&projected, segments))?;
+            let segments = Segments(rows.segments(&self.config, n));
+            x = block.forward(&x, &rows.rotary, |projected| segments.forward(&projected))?;
         }
-        let merged = self.ln_q.forward(&x)?.reshape((tokens, self.unit() * self.config.hidden_size))?;
-        let merged = self.merge_out.forward(&self.merge_in.forward(&merged)?.gelu_erf()?)?;
-        let mut places = vec![0_u32; tokens];
-        (0..).zip(&order).for_each(|(row, token)| places[*token] = row);
-        Ok(merged.index_select(&Tensor::from_vec(places, tokens, &self.device)?, 0)?)
+        let merged = self.merge_in.forward(&self.merged(&x)?)?.gelu_erf()?;
+        let mut places = vec![0_u32; rows.order.len()];
+        (0..).zip(&rows.order).for_each(|(row, token)| places[*token as usize] = row);
+        Ok(self.merge_out.forward(&merged)?.index_select(&Tensor::new(places, &self.device)?, 0)?)
+    }
+
+    /// Adds the gradients of all weights to `sums`, given that of [`Self::pass`]'s result in `f32`. The pass is made again, of
+    /// which only the blocks' inputs are kept.
+    pub fn backward(&self, pixels: &Pixels, dy: &Tensor, reach: Reach, sums: &mut Sums) -> Result<()> {
+        let rows = self.rows(pixels)?;
+        let mut inputs = vec![self.embed(&rows)?];
+        for (n, block) in self.blocks.iter().enumerate() {
+            let segments = Segments(rows.segments(&self.config, n));
+            inputs.push(block.forward(&inputs[n], &rows.rotary, |projected| segments.forward(&projected))?);
+        }
+        let mut dx = match inputs.pop() {
+            Some(x) => self.merger_backward(&x, &rows, dy, sums)?,
+            None => return Ok(()),
+        };
+        if reach == Reach::Merger {
+            return Ok(());
+        }
+        for (n, block) in self.blocks.iter().enumerate().rev() {
+            let Some(x) = inputs.pop() else { break };
+            dx = block.backward(&x, &rows.rotary, &Segments(rows.segments(&self.config, n)), &dx, sums)?;
+        }
+        // Every frame of the kernel gets what their sum gets.
+        let [hidden, channels, frames, side, _] = *self.patch_embed.dims() else {
+            return Err(Error::Batch {
+                problem: format!("the patch kernel has {} sides, not 5", self.patch_embed.rank()),
+            });
+        };
+        sums.add(PATCH_EMBED, || {
+            let of_still = dx.t()?.matmul(&rows.patches)?.reshape((hidden, channels, 1, side, side))?;
+            of_still.broadcast_as((hidden, channels, frames, side, side))?.contiguous()
+        })?;
+        Ok(())
+    }
+
+    /// The gradient of the last block's result.
+    fn merger_backward(&self, x: &Tensor, rows: &Rows, dy: &Tensor, sums: &mut Sums) -> Result<Tensor> {
+        let merged = self.merged(x)?;
+        let hidden = self.merge_in.forward(&merged)?;
+        let order = Tensor::new(rows.order.as_slice(), &self.device)?;
+        let dy = dy.index_select(&order, 0)?.to_dtype(self.dtype)?;
+        let dactivated = self.merge_out.backward(&hidden.gelu_erf()?, &dy, sums)?.to_dtype(DType::F32)?;
+        let dhidden = (dactivated * gelu_slope(&hidden)?)?.to_dtype(self.dtype)?;
+        let dnormed = self.merge_in.backward(&merged, &dhidden, sums)?.reshape(x.shape())?;
+        Ok(self.ln_q.backward(x, &dnormed, sums)?)
+    }
+
+    /// A picture's rows as the merger takes them, so many patches a token.
+    fn merged(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(self.ln_q.forward(x)?.reshape((x.dim(0)? / self.unit(), self.unit() * self.config.hidden_size))?)
+    }
+
+    fn rows(&self, pixels: &Pixels) -> Result<Rows> {
+        let Arranged { patches, order, windows, positions } = self.arrange(pixels)?;
+        let count = positions.len();
+        let angles = self.frequencies.patches(positions.into_iter());
+        Ok(Rows {
+            patches: upload(patches, (count, self.still_dim()), &self.device, self.dtype)?,
+            // The reference rotates in f32 and casts back.
+            rotary: Rotary::new(angles, &self.device, DType::F32)?,
+            order: order.into_iter().map(|token| token as u32).collect(),
+            windows,
+            whole: [(1, count)],
+        })
+    }
+
+    /// The product with the kernel for a still picture, whose frames are equal: the sum over frames, `[H, C·side²]`.
+    fn embed(&self, rows: &Rows) -> Result<Tensor> {
+        let summed = self.patch_embed.to_dtype(DType::F32)?.sum(2)?.to_dtype(self.dtype)?;
+        let kernel = summed.reshape((self.config.hidden_size, self.still_dim()))?;
+        Ok(rows.patches.matmul(&kernel.t()?)?)
     }
 
     /// Numbers of a patch in one frame.
@@ -102,7 +211,7 @@ impl VisionTower {
     }
 
     /// Patches that make one merged token.
-    fn unit(&self) -> usize {
+    pub fn unit(&self) -> usize {
         self.config.spatial_merge_size * self.config.spatial_merge_size
     }
 
@@ -144,27 +253,4 @@ impl VisionTower {
         }
         Ok(Arranged { patches, order, windows: kinds, positions })
     }
-}
-
-/// The patch kernel for a still picture, whose frames are equal: the sum over frames, `[H, C·side²]`.
-fn still_kernel(config: &VisionConfig, tensors: &mut Tensors) -> Result<Tensor> {
-    let kernel = tensors.take("visual.patch_embed.proj.weight")?;
-    let summed = kernel.to_dtype(DType::F32)?.sum(2)?.to_dtype(kernel.dtype())?;
-    Ok(summed.reshape((config.hidden_size, config.patch_dim() / config.temporal_patch_size))?)
-}
-
-/// Attention inside consecutive segments of rows, each entry so many of one length.
-fn attend_segments(projected: &Projected, segments: &[(usize, usize)]) -> candle_core::Result<Tensor> {
-    let (heads, _, rows, dim) = projected.queries.dims4()?;
-    let (mut out, mut start) = (Vec::with_capacity(segments.len()), 0);
-    for &(count, length) in segments {
-        let of_segments = |x: &Tensor, at: usize| x.narrow(at, start, count * length);
-        let batch = heads * count;
-        let queries = of_segments(&projected.queries, 2)?.reshape((batch, 1, length, dim))?;
-        let keys = of_segments(&projected.keys, 1)?.reshape((batch, length, dim))?;
-        let values = of_segments(&projected.values, 1)?.reshape((batch, length, dim))?;
-        out.push(attend(&queries, &keys, &values, Sight::Full)?.reshape((heads, 1, count * length, dim))?);
-        start += count * length;
-    }
-    Tensor::cat(&out, 2)?.reshape((heads, 1, rows, dim))
 }

@@ -7,9 +7,9 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::ops::attention::{Plan, Span};
 use crate::ops::heads::Lanes;
-use crate::ops::linear::Sums;
 use crate::ops::logits::Pick;
 use crate::ops::softmax::Mask;
+use crate::ops::sums::Sums;
 use crate::ops::{Floats, tensor};
 use crate::positions::Positions;
 use crate::prompt::Prompt;
@@ -149,24 +149,24 @@ impl<'a> Pack<'a> {
     }
 
     /// Adds the gradient of the embedding matrix to `sums`, given that of the rows.
-    pub fn embed_backward(&self, text: &TextModel, drows: &Tensor, sums: &mut Sums) -> Result<()> {
+    pub fn embed_backward(&self, text: &TextModel, drows: &[f32], sums: &mut Sums) {
         let tokens = self.sources.iter().map(|source| match source {
             Source::Token(id) => Some(*id),
             Source::Feature(..) | Source::Padding => None,
         });
-        text.embed_backward(tokens, drows, sums)
+        text.embed_backward(tokens, drows, sums);
     }
 
     /// The gradient of each picture's features, in the order of the sequences' pictures, given that of the rows.
-    pub fn features_backward(&self, drows: &Tensor) -> Result<Vec<Vec<f32>>> {
-        let (_, width) = drows.dims2()?;
+    pub fn features_backward(&self, text: &TextModel, drows: &[f32]) -> Vec<Vec<f32>> {
+        let width = text.hidden_size();
         let mut out: Vec<Vec<f32>> = self.features.iter().map(|features| vec![0.0; features.elem_count()]).collect();
-        for (source, row) in self.sources.iter().zip(Floats::of(drows)?.chunks_exact(width)) {
+        for (source, row) in self.sources.iter().zip(drows.chunks_exact(width)) {
             if let Source::Feature(picture, at) = *source {
                 out[picture][at * width..][..width].copy_from_slice(row);
             }
         }
-        Ok(out)
+        out
     }
 
     /// The rows whose logits are needed, `[M, H]` of `[R, H]`.
@@ -177,14 +177,13 @@ impl<'a> Pack<'a> {
         Ok(tensor(out, (self.predicting.len(), width))?)
     }
 
-    /// The inverse of [`Self::predicting_rows`]; all other rows are zero.
-    pub fn spread_to_rows(&self, predicting: &Tensor) -> Result<Tensor> {
-        let (_, width) = predicting.dims2()?;
+    /// The inverse of [`Self::predicting_rows`] for rows of `width`; all other rows are zero.
+    pub fn spread_to_rows(&self, predicting: &[f32], width: usize) -> Vec<f32> {
         let mut out = vec![0.0; self.sources.len() * width];
-        for (row, values) in self.predicting.iter().zip(Floats::of(predicting)?.chunks_exact(width)) {
+        for (row, values) in self.predicting.iter().zip(predicting.chunks_exact(width)) {
             out[row * width..][..width].copy_from_slice(values);
         }
-        Ok(tensor(out, (self.sources.len(), width))?)
+        out
     }
 }
 

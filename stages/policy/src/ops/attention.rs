@@ -2,10 +2,9 @@
 
 use candle_core::{Result, Tensor};
 
-use super::blockwise::attend;
+use super::blockwise::Attended;
 use super::heads::{Columns, Heads, Lanes, Rotary, merge, split};
-use super::product::product;
-use super::softmax::{Mask, softmax, softmax_backward};
+use super::softmax::Mask;
 use super::tensor;
 
 /// Keys and values of a prompt, `[kv, P, d]` each, or of lanes, `[kv·L, S, d]` each.
@@ -15,87 +14,6 @@ pub struct KeysValues {
     pub keys: Tensor,
     /// Values.
     pub values: Tensor,
-}
-
-/// What lanes attend to.
-#[derive(Debug, Clone, Copy)]
-pub struct Attended<'a> {
-    /// A prompt that every lane sees in full.
-    pub shared: Option<&'a KeysValues>,
-    /// Each lane's own.
-    pub own: &'a KeysValues,
-    /// Which of its own a query sees.
-    pub mask: Mask,
-    /// Query heads to a key-value head.
-    pub rep: usize,
-}
-
-impl Attended<'_> {
-    /// Attends with `queries [kv, L·T·rep, d]`: probabilities `[kv·L, T·rep, P + S]`, and the sums over own and over
-    /// shared values, whose total is the result (both `[kv, L·T·rep, d]` in memory).
-    pub fn forward(&self, queries: &Tensor) -> Result<(Tensor, Tensor, Option<Tensor>)> {
-        let by_lane = self.by_lane(queries)?;
-        let own = product(&by_lane, &self.own.keys.t()?)?;
-        let shared = self.shared.map(|shared| product(queries, &shared.keys.t()?)).transpose()?;
-        let probabilities = softmax(shared.as_ref(), &own, self.mask, self.rep, scale(queries)?)?;
-        let (p_shared, p_own) = self.parts(&probabilities)?;
-        let own = product(&p_own, &self.own.values)?;
-        let shared = match (self.shared, p_shared) {
-            (Some(shared), Some(p)) => Some(product(&p, &shared.values)?),
-            _ => None,
-        };
-        Ok((probabilities, own, shared))
-    }
-
-    /// Gradients, given that of the result, `dy` (`[kv, L·T·rep, d]` in memory).
-    fn backward(&self, queries: &Tensor, probabilities: &Tensor, dy: &Tensor) -> Result<AttendedGradient> {
-        let dy_by_lane = self.by_lane(dy)?;
-        let own = product(&dy_by_lane, &self.own.values.t()?)?;
-        let shared = self.shared.map(|shared| product(dy, &shared.values.t()?)).transpose()?;
-        let scores = softmax_backward(probabilities, shared.as_ref(), &own, scale(queries)?)?;
-        let (p_shared, p_own) = self.parts(probabilities)?;
-        let (s_shared, s_own) = self.parts(&scores)?;
-        let mut queries_parts = vec![product(&s_own, &self.own.keys)?];
-        let own = KeysValues {
-            keys: product(&s_own.t()?, &self.by_lane(queries)?)?,
-            values: product(&p_own.t()?, &dy_by_lane)?,
-        };
-        let shared = match (self.shared, p_shared, s_shared) {
-            (Some(shared), Some(p), Some(s)) => {
-                queries_parts.push(product(&s, &shared.keys)?);
-                Some(KeysValues { keys: product(&s.t()?, queries)?, values: product(&p.t()?, dy)? })
-            }
-            _ => None,
-        };
-        Ok(AttendedGradient { queries: queries_parts, own, shared })
-    }
-
-    /// `[kv, L·T·rep, d]` read as `[kv·L, T·rep, d]`.
-    fn by_lane(&self, queries: &Tensor) -> Result<Tensor> {
-        let (_, _, dim) = queries.dims3()?;
-        queries.reshape((self.own.keys.dim(0)?, (), dim))
-    }
-
-    /// The columns of shared keys as `[kv, L·T·rep, P]` and of own keys as `[kv·L, T·rep, S]`.
-    fn parts(&self, columns: &Tensor) -> Result<(Option<Tensor>, Tensor)> {
-        let keys = self.own.keys.dim(1)?;
-        let Some(shared) = self.shared else { return Ok((None, columns.clone())) };
-        let (kv, prompt, _) = shared.keys.dims3()?;
-        let by_head = columns.reshape((kv, (), prompt + keys))?.narrow(2, 0, prompt)?;
-        Ok((Some(by_head), columns.narrow(2, prompt, keys)?))
-    }
-}
-
-/// Scores are divided by the root of the head dimension.
-fn scale(queries: &Tensor) -> Result<f32> {
-    Ok(1.0 / (queries.dim(2)? as f32).sqrt())
-}
-
-struct AttendedGradient {
-    /// To be added up.
-    queries: Vec<Tensor>,
-    own: KeysValues,
-    shared: Option<KeysValues>,
 }
 
 /// Lanes that attend alike.
@@ -137,7 +55,6 @@ pub struct SpanState {
     queries: Tensor,
     /// The lanes' own keys and values.
     pub own: KeysValues,
-    probabilities: Tensor,
 }
 
 impl Plan {
@@ -149,28 +66,11 @@ impl Plan {
         for span in &self.spans {
             let (queries, own) = self.split(projected, span.lanes)?;
             let shared = span.prompt.map(|prompt| &states[prompt].own);
-            let attended = Attended { shared, own: &own, mask: span.mask, rep: self.heads.rep };
-            let (probabilities, from_own, from_shared) = attended.forward(&queries)?;
-            let parts: Vec<&Tensor> = std::iter::once(&from_own).chain(&from_shared).collect();
-            merge(&parts, self.heads, span.lanes, None, &mut out, width, 0)?;
-            states.push(SpanState { queries, own, probabilities });
+            let attended = self.attended(span, shared, &own).forward(&queries)?;
+            merge(&[&attended], self.heads, span.lanes, None, &mut out, width, 0)?;
+            states.push(SpanState { queries, own });
         }
         Ok((tensor(out, (rows, width))?, states))
-    }
-
-    /// [`Self::forward`] where no gradient is wanted: nothing is kept but each span's keys and values.
-    pub fn pass(&self, projected: Projected) -> Result<(Tensor, Vec<KeysValues>)> {
-        let (rows, width) = (projected.q.rows.dim(0)?, self.heads.width());
-        let mut out = vec![0.0; rows * width];
-        let mut kept: Vec<KeysValues> = Vec::with_capacity(self.spans.len());
-        for span in &self.spans {
-            let (queries, own) = self.split(projected, span.lanes)?;
-            let shared = span.prompt.map(|prompt| &kept[prompt]);
-            let attended = attend(&queries, shared, &own, span.mask, self.heads.rep)?;
-            merge(&[&attended], self.heads, span.lanes, None, &mut out, width, 0)?;
-            kept.push(own);
-        }
-        Ok((tensor(out, (rows, width))?, kept))
     }
 
     /// Gradients of queries, keys and values as rows, given that of the result, `dy [R, heads·d]`.
@@ -179,27 +79,28 @@ impl Plan {
     /// vision tower projects all three with one matrix and the text model with three.
     pub fn backward(
         &self,
-        states: &[SpanState],
+        mut states: Vec<SpanState>,
         dy: &Tensor,
         widths: &[usize],
         columns: [(usize, usize); 3],
-    ) -> Result<Vec<Tensor>> {
+    ) -> Result<Vec<Vec<f32>>> {
         let rows = dy.dim(0)?;
         let mut buffers: Vec<Vec<f32>> = widths.iter().map(|width| vec![0.0; rows * width]).collect();
         let mut from_lanes: Vec<Vec<KeysValues>> = self.spans.iter().map(|_| Vec::new()).collect();
         // From the last span to the first: lanes come before the prompt whose keys they share.
-        for (index, (span, state)) in self.spans.iter().zip(states).enumerate().rev() {
+        for (index, span) in self.spans.iter().enumerate().rev() {
+            let Some(state) = states.pop() else { break };
             let dy = split(Columns { rows: dy, start: 0, bias: None }, self.heads, span.lanes, None)?;
             let shared = span.prompt.map(|prompt| &states[prompt].own);
-            let attended = Attended { shared, own: &state.own, mask: span.mask, rep: self.heads.rep };
-            let gradient = attended.backward(&state.queries, &state.probabilities, &dy)?;
+            let gradient = self.attended(span, shared, &state.own).backward(&state.queries, &dy)?;
             if let (Some(prompt), Some(shared)) = (span.prompt, gradient.shared) {
                 from_lanes[prompt].push(shared);
             }
-            let queries: Vec<&Tensor> = gradient.queries.iter().collect();
-            let own = std::iter::once(&gradient.own).chain(&from_lanes[index]);
+            let of_lanes = std::mem::take(&mut from_lanes[index]);
+            let own = std::iter::once(&gradient.own).chain(&of_lanes);
             let (keys, values): (Vec<&Tensor>, Vec<&Tensor>) = own.map(|own| (&own.keys, &own.values)).unzip();
             let turn = Some(&self.rotary);
+            let queries = vec![&gradient.queries];
             for ((parts, heads, turn), (buffer, start)) in
                 [(queries, self.heads, turn), (keys, self.heads.keys(), turn), (values, self.heads.keys(), None)]
                     .into_iter()
@@ -208,7 +109,11 @@ impl Plan {
                 merge(&parts, heads, span.lanes, turn, &mut buffers[buffer], widths[buffer], start)?;
             }
         }
-        buffers.into_iter().zip(widths).map(|(buffer, width)| tensor(buffer, (rows, *width))).collect()
+        Ok(buffers)
+    }
+
+    fn attended<'a>(&self, span: &Span, shared: Option<&'a KeysValues>, own: &'a KeysValues) -> Attended<'a> {
+        Attended { shared, own, mask: span.mask, rep: self.heads.rep }
     }
 
     fn split(&self, projected: Projected, lanes: Lanes) -> Result<(Tensor, KeysValues)> {
@@ -313,7 +218,9 @@ mod tests {
         let dy = waves(&[9, 16], 2.3);
         let plan = plan();
         let (_, states) = attend(&plan, &q, &k, &v);
-        let gradients = plan.backward(&states, &dy, &[16, 8, 8], [(0, 0), (1, 0), (2, 0)]).unwrap();
+        let gradients = plan.backward(states, &dy, &[16, 8, 8], [(0, 0), (1, 0), (2, 0)]).unwrap();
+        let gradients: Vec<Tensor> =
+            gradients.into_iter().map(|rows| tensor(rows.clone(), (9, rows.len() / 9)).unwrap()).collect();
         close_to_differences(&q, &gradients[0], |q| weighted(&attend(&plan, q, &k, &v).0, &dy));
         close_to_differences(&k, &gradients[1], |k| weighted(&attend(&plan, &q, k, &v).0, &dy));
         close_to_differences(&v, &gradients[2], |v| weighted(&attend(&plan, &q, &k, v).0, &dy));

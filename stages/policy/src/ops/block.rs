@@ -1,13 +1,18 @@
 //! One transformer block, as the vision tower and the text model both have it:
 //! `h = x + proj(attention(norm1 x))`, `y = h + down(silu(gate(norm2 h)) · up(norm2 h))`.
+//!
+//! The backward pass needs a block's input alone and makes the rest again, or takes what the forward pass kept: the same
+//! operations on the same rows, hence the same bits.
 
 use candle_core::{Result, Tensor};
 
-use super::activation::{swiglu, swiglu_backward};
+use super::activation::{Biases, swiglu, swiglu_backward};
 use super::attention::{Plan, Projected, SpanState};
 use super::heads::{Columns, Heads};
-use super::linear::{Kernel, Linear, Sums};
+use super::linear::{Kernel, Linear};
 use super::norm::Norm;
+use super::sums::Sums;
+use super::{Floats, tensor};
 
 /// The projections to queries, keys and values.
 #[derive(Debug, Clone)]
@@ -53,20 +58,64 @@ pub struct Block {
     pub heads: Heads,
 }
 
-/// What the backward pass needs of a block; `S` is the attention's own state.
+/// What a forward pass keeps of a block for the backward pass.
 #[derive(Debug)]
-pub struct BlockState<S> {
+pub enum Kept {
+    /// The block's input: all else is made again, by the same operations.
+    Input(Tensor),
+    /// All that the backward pass needs.
+    State(Box<BlockState>),
+}
+
+/// Which of them a forward pass keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// Nothing: no gradient will pass.
+    Nothing,
+    /// [`Kept::Input`].
+    Inputs,
+    /// [`Kept::State`].
+    States,
+}
+
+/// What the backward pass needs of a block.
+#[derive(Debug)]
+pub struct BlockState {
     x: Tensor,
-    normed1: Tensor,
-    /// The attention's state.
-    pub attention: S,
+    attention: AttentionState,
+    /// The MLP's, run of rows by run of rows; empty where it is to be made again.
+    mlp: Vec<MlpState>,
+}
+
+#[derive(Debug)]
+struct AttentionState {
+    normed: Tensor,
+    spans: Vec<SpanState>,
     mixed: Tensor,
     h: Tensor,
-    normed2: Tensor,
-    gate: Tensor,
-    up: Tensor,
-    gated: Tensor,
 }
+
+#[derive(Debug)]
+struct MlpState {
+    normed: Vec<f32>,
+    gate: Vec<f32>,
+    up: Vec<f32>,
+    gated: Vec<f32>,
+}
+
+/// Bytes of block states that a forward pass keeps, at most; where all of them would take more, it keeps inputs.
+pub(crate) const STATES: usize = 1 << 26;
+
+/// What a forward pass of that many rows through `blocks` keeps for the backward pass, by the sizes alone.
+pub fn keep(blocks: &[Block], rows: usize) -> Keep {
+    let values: usize = blocks.iter().map(Block::state_values).sum();
+    if values * rows * size_of::<f32>() <= STATES { Keep::States } else { Keep::Inputs }
+}
+
+/// Values between the MLP's layers that are worked on at a time, about: its rows are cut into runs, by the sizes alone.
+pub(crate) const MLP_VALUES: usize = 1 << 21;
+/// Rows of a run, at least: with fewer, adding to the weights' gradients costs more than multiplying.
+const MLP_ROWS: usize = 256;
 
 impl Block {
     /// `x [R, H]` to `[R, H]`. `attend` maps the projected rows to rows of attended values, `[R, heads·d]`.
@@ -75,43 +124,147 @@ impl Block {
         x: Tensor,
         kernel: Kernel,
         attend: impl FnOnce(Projected) -> Result<(Tensor, S)>,
-    ) -> Result<(Tensor, BlockState<S>)> {
-        let normed1 = self.norm1.forward(&x)?;
-        let (layers, _, columns) = self.projection.layout(self.heads);
-        let products = layers.iter().map(|layer| layer.product(&normed1, kernel)).collect::<Result<Vec<_>>>()?;
-        let [q, k, v] =
-            columns.map(|(layer, start)| Columns { rows: &products[layer], start, bias: layers[layer].bias() });
-        let (mixed, attention) = attend(Projected { q, k, v })?;
-        let h = self.output.forward_onto(&mixed, &x, kernel)?;
-        let normed2 = self.norm2.forward(&h)?;
-        let (gate, up) = (self.gate.product(&normed2, kernel)?, self.up.product(&normed2, kernel)?);
-        let gated = swiglu(&gate, self.gate.bias(), &up, self.up.bias())?;
-        let y = self.down.forward_onto(&gated, &h, kernel)?;
-        Ok((y, BlockState { x, normed1, attention, mixed, h, normed2, gate, up, gated }))
+    ) -> Result<(Tensor, S)> {
+        let (normed, mixed, attention) = self.attend(&x, kernel, attend)?;
+        drop(normed);
+        let h = self.after_attention(&x, &mixed, kernel)?;
+        drop((mixed, x));
+        let (y, _) = self.mlp(&h, kernel, false)?;
+        Ok((y, attention))
     }
 
-    /// The gradient of `x`, given that of `y`; the weights' are added to `sums`.
+    /// [`Self::forward`] with what the backward pass needs.
+    pub fn forward_keeping(&self, x: Tensor, plan: &Plan, keep: Keep) -> Result<(Tensor, Option<Kept>)> {
+        if keep != Keep::States {
+            let (y, _) = self.forward(x.clone(), Kernel::General, |projected| plan.forward(projected))?;
+            return Ok((y, (keep == Keep::Inputs).then_some(Kept::Input(x))));
+        }
+        let attention = self.attention_state(&x, plan)?;
+        let (y, mlp) = self.mlp(&attention.h, Kernel::General, true)?;
+        Ok((y, Some(Kept::State(Box::new(BlockState { x, attention, mlp })))))
+    }
+
+    /// Values of a [`BlockState`] to a row.
+    pub fn state_values(&self) -> usize {
+        let (hidden, inner) = (self.norm1.width(), self.down.input());
+        4 * hidden + 2 * self.heads.width() + 2 * self.heads.keys().width() + 3 * inner
+    }
+
+    /// The gradient of `x` where it is wanted (`below`), given that of `y`; the weights' are added to `sums`.
     pub fn backward(
         &self,
-        state: &BlockState<Vec<SpanState>>,
+        kept: Kept,
         plan: &Plan,
-        dy: &Tensor,
+        dy: Vec<f32>,
+        below: bool,
         sums: &mut Sums,
-    ) -> Result<Tensor> {
-        let dgated = self.down.backward(&state.gated, dy, None, sums)?;
-        let (gate_bias, up_bias) = (self.gate.bias(), self.up.bias());
-        let (dgate, dup) = swiglu_backward(&state.gate, gate_bias, &state.up, up_bias, &dgated)?;
-        let dnormed2 = self.gate.backward(&state.normed2, &dgate, None, sums)?;
-        let dnormed2 = self.up.backward(&state.normed2, &dup, Some(&dnormed2), sums)?;
-        let dh = self.norm2.backward(&state.h, &dnormed2, Some(dy), sums)?;
-        let dmixed = self.output.backward(&state.mixed, &dh, None, sums)?;
+    ) -> Result<Option<Vec<f32>>> {
+        let BlockState { x, attention, mlp } = match kept {
+            Kept::State(state) => *state,
+            Kept::Input(x) => BlockState { attention: self.attention_state(&x, plan)?, x, mlp: Vec::new() },
+        };
+        let AttentionState { normed, spans, mixed, h } = attention;
+        let mut dx = dy;
+        self.mlp_backward(&h, mlp, &mut dx, sums)?;
+        drop(h);
+        let shape = mixed.shape().clone();
+        self.output.backward(&Floats::of(&mixed)?, &dx, sums)?;
+        drop(mixed);
+        let mut dmixed = vec![0.0; shape.elem_count()];
+        self.output.backward_input(&dx, false, &mut dmixed)?;
         let (layers, widths, columns) = self.projection.layout(self.heads);
-        let projected = plan.backward(&state.attention, &dmixed, &widths, columns)?;
-        let mut dnormed1: Option<Tensor> = None;
+        let projected = plan.backward(spans, &tensor(dmixed, shape)?, &widths, columns)?;
+        let normed = Floats::of(&normed)?;
         for (layer, dy) in layers.iter().zip(&projected) {
-            dnormed1 = Some(layer.backward(&state.normed1, dy, dnormed1.as_ref(), sums)?);
+            layer.backward(&normed, dy, sums)?;
         }
-        let dnormed1 = dnormed1.expect("a projection has at least one layer");
-        self.norm1.backward(&state.x, &dnormed1, Some(&dh), sums)
+        if !below {
+            return Ok(None);
+        }
+        let mut dnormed = vec![0.0; normed.len()];
+        for (index, (layer, dy)) in layers.iter().zip(&projected).enumerate() {
+            layer.backward_input(dy, index > 0, &mut dnormed)?;
+        }
+        self.norm1.backward(&Floats::of(&x)?, &dnormed, &mut dx, sums)?;
+        Ok(Some(dx))
+    }
+
+    /// The normed rows, and what the attention makes of them.
+    fn attend<S>(
+        &self,
+        x: &Tensor,
+        kernel: Kernel,
+        attend: impl FnOnce(Projected) -> Result<(Tensor, S)>,
+    ) -> Result<(Tensor, Tensor, S)> {
+        let normed = self.norm1.forward(x)?;
+        let (layers, _, columns) = self.projection.layout(self.heads);
+        let products = layers.iter().map(|layer| layer.product(&normed, kernel)).collect::<Result<Vec<_>>>()?;
+        let [q, k, v] =
+            columns.map(|(layer, start)| Columns { rows: &products[layer], start, bias: layers[layer].bias() });
+        let (mixed, state) = attend(Projected { q, k, v })?;
+        Ok((normed, mixed, state))
+    }
+
+    fn after_attention(&self, x: &Tensor, mixed: &Tensor, kernel: Kernel) -> Result<Tensor> {
+        let mut h = self.output.start(&Floats::of(x)?)?;
+        self.output.add_to(&mut h, &Floats::of(mixed)?, kernel)?;
+        tensor(h, x.shape())
+    }
+
+    fn attention_state(&self, x: &Tensor, plan: &Plan) -> Result<AttentionState> {
+        let (normed, mixed, spans) = self.attend(x, Kernel::General, |projected| plan.forward(projected))?;
+        let h = self.after_attention(x, &mixed, Kernel::General)?;
+        Ok(AttentionState { normed, spans, mixed, h })
+    }
+
+    /// Values of `h` in a run of rows of the MLP.
+    fn run(&self, rows: usize) -> usize {
+        let most = (MLP_VALUES / self.down.input()).max(MLP_ROWS);
+        rows.div_ceil(rows.div_ceil(most).max(1)).max(1) * self.norm2.width()
+    }
+
+    /// `h + down(…)`, and the states of all runs of rows if they are to be kept.
+    fn mlp(&self, h: &Tensor, kernel: Kernel, keep: bool) -> Result<(Tensor, Vec<MlpState>)> {
+        let rows = Floats::of(h)?;
+        let (mut y, mut states, run) = (self.down.start(&rows)?, Vec::new(), self.run(h.dim(0)?));
+        for (y, h) in y.chunks_mut(run).zip(rows.chunks(run)) {
+            let state = self.mlp_state(h, kernel)?;
+            self.down.add_to(y, &state.gated, kernel)?;
+            if keep {
+                states.push(state);
+            }
+        }
+        Ok((tensor(y, h.shape())?, states))
+    }
+
+    fn mlp_state(&self, h: &[f32], kernel: Kernel) -> Result<MlpState> {
+        let normed = self.norm2.forward_of(h)?;
+        let (gate, up) = (self.gate.product_of(&normed, kernel)?, self.up.product_of(&normed, kernel)?);
+        let gated = swiglu(&gate, &up, &self.biases()?);
+        Ok(MlpState { normed, gate, up, gated })
+    }
+
+    fn biases(&self) -> Result<Biases> {
+        Biases::new(self.gate.bias(), self.up.bias(), self.down.input())
+    }
+
+    /// Turns the gradient of `y` into that of `h`, run of rows by run of rows.
+    fn mlp_backward(&self, h: &Tensor, kept: Vec<MlpState>, dy: &mut [f32], sums: &mut Sums) -> Result<()> {
+        let (biases, run, mut kept) = (self.biases()?, self.run(h.dim(0)?), kept.into_iter());
+        for (h, dy) in Floats::of(h)?.chunks(run).zip(dy.chunks_mut(run)) {
+            let state = kept.next().map_or_else(|| self.mlp_state(h, Kernel::General), Ok)?;
+            let MlpState { normed, mut gate, mut up, mut gated } = state;
+            self.down.backward(&gated, dy, sums)?;
+            self.down.backward_input(dy, false, &mut gated)?;
+            swiglu_backward(&mut gate, &mut up, &biases, &gated);
+            drop(gated);
+            self.gate.backward(&normed, &gate, sums)?;
+            self.up.backward(&normed, &up, sums)?;
+            let mut dnormed = normed;
+            self.gate.backward_input(&gate, false, &mut dnormed)?;
+            self.up.backward_input(&up, true, &mut dnormed)?;
+            self.norm2.backward(h, &dnormed, dy, sums)?;
+        }
+        Ok(())
     }
 }

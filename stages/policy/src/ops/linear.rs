@@ -1,11 +1,10 @@
-//! Linear layers over rows, and the sums in which gradients are collected by release name.
+//! Linear layers over rows: tensors `[R, in]`, or the same rows in a slice.
 
-use std::collections::BTreeMap;
-
-use candle_core::{Result, Shape, Tensor};
+use candle_core::{Result, Tensor};
 
 use super::kernels::add_dots;
-use super::product::{product, product_onto};
+use super::product::{Matrix, multiply_into};
+use super::sums::Sums;
 use super::{Floats, tensor};
 
 /// By what a layer multiplies.
@@ -31,6 +30,11 @@ impl Linear {
         Self { name, weight, bias }
     }
 
+    /// Width of a row that goes in.
+    pub(crate) fn input(&self) -> usize {
+        self.weight.dims().last().copied().unwrap_or(0)
+    }
+
     /// The bias, for a pass that adds it itself.
     pub fn bias(&self) -> Option<&Tensor> {
         self.bias.as_ref()
@@ -38,117 +42,90 @@ impl Linear {
 
     /// `x·Wᵀ` without the bias: `[R, in]` to `[R, out]`.
     pub fn product(&self, x: &Tensor, kernel: Kernel) -> Result<Tensor> {
-        match kernel {
-            Kernel::General => product(x, &self.weight.t()?),
-            Kernel::RowByRow => self.add_to(vec![0.0; x.dim(0)? * self.weight.dim(0)?], x, kernel),
-        }
+        let (rows, output) = (x.dim(0)?, self.weight.dim(0)?);
+        tensor(self.product_of(&Floats::of(x)?, kernel)?, (rows, output))
+    }
+
+    /// [`Self::product`] of rows in a slice.
+    pub(crate) fn product_of(&self, x: &[f32], kernel: Kernel) -> Result<Vec<f32>> {
+        let (output, input) = self.weight.dims2()?;
+        let mut out = vec![0.0; x.len() / input * output];
+        self.multiply(x, kernel, false, &mut out)?;
+        Ok(out)
     }
 
     /// `x·Wᵀ + b`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let Some(bias) = &self.bias else { return self.product(x, Kernel::General) };
-        let (bias, rows) = (Floats::of(bias)?, x.dim(0)?);
-        self.add_to(bias.repeat(rows), x, Kernel::General)
+        let (rows, output) = (x.dim(0)?, self.weight.dim(0)?);
+        let mut out = vec![0.0; rows * output];
+        self.add_bias(&mut out)?;
+        self.multiply(&Floats::of(x)?, Kernel::General, true, &mut out)?;
+        tensor(out, (rows, output))
     }
 
-    /// `residual + x·Wᵀ + b`.
-    pub fn forward_onto(&self, x: &Tensor, residual: &Tensor, kernel: Kernel) -> Result<Tensor> {
-        let mut start = Floats::of(residual)?.to_vec();
-        if let Some(bias) = &self.bias {
-            let bias = Floats::of(bias)?;
-            for row in start.chunks_exact_mut(bias.len()) {
-                row.iter_mut().zip(&*bias).for_each(|(value, bias)| *value += bias);
-            }
-        }
-        self.add_to(start, x, kernel)
+    /// `residual + b`, onto which [`Self::add_to`] adds the product.
+    pub(crate) fn start(&self, residual: &[f32]) -> Result<Vec<f32>> {
+        let mut start = residual.to_vec();
+        self.add_bias(&mut start)?;
+        Ok(start)
     }
 
-    /// `start + x·Wᵀ`.
-    fn add_to(&self, mut start: Vec<f32>, x: &Tensor, kernel: Kernel) -> Result<Tensor> {
-        if kernel == Kernel::General {
-            return product_onto(start, x, &self.weight.t()?);
+    /// `out + x·Wᵀ`.
+    pub(crate) fn add_to(&self, out: &mut [f32], x: &[f32], kernel: Kernel) -> Result<()> {
+        self.multiply(x, kernel, true, out)
+    }
+
+    fn add_bias(&self, rows: &mut [f32]) -> Result<()> {
+        let Some(bias) = &self.bias else { return Ok(()) };
+        let bias = Floats::of(bias)?;
+        for row in rows.chunks_exact_mut(bias.len()) {
+            row.iter_mut().zip(&*bias).for_each(|(value, bias)| *value += bias);
         }
+        Ok(())
+    }
+
+    /// Writes `x·Wᵀ` into `out`, which holds zeros, or adds it.
+    fn multiply(&self, x: &[f32], kernel: Kernel, onto: bool, out: &mut [f32]) -> Result<()> {
         let (output, input) = self.weight.dims2()?;
-        add_dots(&Floats::of(x)?, &Floats::of(&self.weight)?, input, &mut start)?;
-        tensor(start, (x.dim(0)?, output))
-    }
-
-    /// Adds the gradients of weight and bias to `sums` and gives that of `x`, added to `dx` where there is one.
-    pub fn backward(&self, x: &Tensor, dy: &Tensor, dx: Option<&Tensor>, sums: &mut Sums) -> Result<Tensor> {
-        sums.add(&format!("{}.weight", self.name), product(&dy.t()?, x)?)?;
-        if self.bias.is_some() {
-            sums.add(&format!("{}.bias", self.name), column_sums(dy)?)?;
-        }
-        match dx {
-            Some(dx) => product_onto(Floats::of(dx)?.to_vec(), dy, &self.weight),
-            None => product(dy, &self.weight),
-        }
-    }
-}
-
-/// Sums over rows: `[R, H]` to `[H]`.
-pub(crate) fn column_sums(rows: &Tensor) -> Result<Tensor> {
-    let (_, width) = rows.dims2()?;
-    let mut sums = vec![0.0; width];
-    for row in Floats::of(rows)?.chunks_exact(width) {
-        for (sum, value) in sums.iter_mut().zip(row) {
-            *sum += value;
-        }
-    }
-    tensor(sums, width)
-}
-
-/// Gradients by release name. A name that nothing was added to is absent.
-#[derive(Debug, Default)]
-pub struct Sums(BTreeMap<String, Sum>);
-
-#[derive(Debug)]
-enum Sum {
-    /// One gradient, as it came.
-    One(Tensor),
-    /// Two or more.
-    Many(Vec<f32>, Shape),
-}
-
-impl Sums {
-    /// Adds `gradient` to what stands under `name`.
-    pub fn add(&mut self, name: &str, gradient: Tensor) -> Result<()> {
-        match self.0.get_mut(name) {
-            None => {
-                self.0.insert(name.to_owned(), Sum::One(gradient));
+        let weight = Floats::of(&self.weight)?;
+        match kernel {
+            Kernel::General => {
+                let weight = Matrix::rows(&weight, output, input, input);
+                multiply_into(Matrix::rows(x, x.len() / input, input, input), weight.t(), onto, out, output)
             }
-            Some(sum) => {
-                if let Sum::One(first) = sum {
-                    let values = Floats::of(first)?.to_vec();
-                    *sum = Sum::Many(values, first.shape().clone());
-                }
-                if let Sum::Many(sum, _) = sum {
-                    sum.iter_mut().zip(&*Floats::of(&gradient)?).for_each(|(sum, value)| *sum += value);
-                }
-            }
+            Kernel::RowByRow => add_dots(x, &weight, input, out),
+        }
+    }
+
+    /// Adds the gradients of weight and bias to `sums`, or those of the layer's adapter, whichever are wanted.
+    pub(crate) fn backward(&self, x: &[f32], dy: &[f32], sums: &mut Sums) -> Result<()> {
+        let (output, input) = self.weight.dims2()?;
+        let rows = dy.len() / output;
+        let (x, outer) = (Matrix::rows(x, rows, input, input), Matrix::rows(dy, rows, output, output));
+        let (weight, bias) = (format!("{}.weight", self.name), format!("{}.bias", self.name));
+        if sums.wants(&weight) {
+            sums.add_product(&weight, outer.t(), x)?;
+        } else {
+            sums.add_adapters(&self.name, x, outer)?;
+        }
+        if self.bias.is_some() && sums.wants(&bias) {
+            sums.add_with(&bias, &output.into(), |sum| add_columns(dy, sum));
         }
         Ok(())
     }
 
-    /// Adds all of `other`. Callers merge in a fixed order, for sums of floats depend on it.
-    pub fn merge(&mut self, other: Self) -> Result<()> {
-        for (name, sum) in other.0 {
-            self.add(&name, sum.into_tensor()?)?;
-        }
-        Ok(())
-    }
-
-    /// The gradients, by name.
-    pub fn into_map(self) -> Result<BTreeMap<String, Tensor>> {
-        self.0.into_iter().map(|(name, sum)| Ok((name, sum.into_tensor()?))).collect()
+    /// Writes the gradient of `x` into `dx`, or adds it to what is there.
+    pub(crate) fn backward_input(&self, dy: &[f32], onto: bool, dx: &mut [f32]) -> Result<()> {
+        let (output, input) = self.weight.dims2()?;
+        let weight = Floats::of(&self.weight)?;
+        let dy = Matrix::rows(dy, dy.len() / output, output, output);
+        multiply_into(dy, Matrix::rows(&weight, output, input, input), onto, dx, input)
     }
 }
 
-impl Sum {
-    fn into_tensor(self) -> Result<Tensor> {
-        match self {
-            Self::One(gradient) => Ok(gradient),
-            Self::Many(sum, shape) => tensor(sum, shape),
-        }
+/// Adds the sum over rows to `sums`, which is one row.
+fn add_columns(rows: &[f32], sums: &mut [f32]) {
+    for row in rows.chunks_exact(sums.len()) {
+        sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
     }
 }

@@ -1,10 +1,11 @@
 //! Log-probabilities of chosen tokens, straight from logits `[M, V]`, without a second tensor of that size.
 
 use candle_core::{Result, Tensor};
+use rayon::prelude::*;
 
 use super::exp::exp;
 use super::norm::sum;
-use super::{Floats, tensor};
+use super::{Floats, overwrite, piece, widest};
 
 /// A token whose log-probability is wanted, and the row of logits that predicts it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,17 +19,18 @@ pub struct Pick {
 /// Log-softmax over all tokens but the banned ones, at the picks. Also gives each row's log-normaliser, which
 /// [`log_probabilities_backward`] takes. A pick of a banned token gets −∞.
 pub fn log_probabilities(logits: &Tensor, banned: &[u32], picks: &[Pick]) -> Result<(Vec<f32>, Vec<f32>)> {
-    let (_, vocabulary) = logits.dims2()?;
+    let (rows, vocabulary) = logits.dims2()?;
     let logits = Floats::of(logits)?;
-    let mut row = vec![0.0; vocabulary];
-    let normalisers: Vec<f32> = logits
-        .chunks_exact(vocabulary)
-        .map(|logits| {
+    let (mut normalisers, piece) = (vec![0.0; rows], piece(logits.len(), vocabulary));
+    let pieces = normalisers.par_chunks_mut((piece / vocabulary).max(1)).zip(logits.par_chunks(piece));
+    pieces.for_each(|(normalisers, logits)| {
+        let mut row = vec![0.0; vocabulary];
+        for (normaliser, logits) in normalisers.iter_mut().zip(logits.chunks_exact(vocabulary)) {
             row.copy_from_slice(logits);
             ban(&mut row, banned);
-            log_normaliser(&row)
-        })
-        .collect();
+            *normaliser = log_normaliser(&row);
+        }
+    });
     let picked = picks
         .iter()
         .map(|&Pick { row, id }| match banned.binary_search(&id) {
@@ -39,32 +41,40 @@ pub fn log_probabilities(logits: &Tensor, banned: &[u32], picks: &[Pick]) -> Res
     Ok((picked, normalisers))
 }
 
-/// The gradient of the logits, given that of each pick's log-probability: `Σ g·(onehot − softmax)` over a row's picks.
+/// Puts the gradient of the logits in their place, given that of each pick's log-probability: `Σ g·(onehot − softmax)`
+/// over a row's picks. No other tensor of that size is made.
 pub fn log_probabilities_backward(
     logits: &Tensor,
     normalisers: &[f32],
     banned: &[u32],
     picks: &[Pick],
     gradients: &[f32],
-) -> Result<Tensor> {
+) -> Result<()> {
     let (rows, vocabulary) = logits.dims2()?;
     let mut totals = vec![0.0; rows];
     for (pick, gradient) in picks.iter().zip(gradients) {
         totals[pick.row] += gradient;
     }
-    let mut out = Vec::with_capacity(rows * vocabulary);
-    let logits = Floats::of(logits)?;
-    for ((logits, normaliser), total) in logits.chunks_exact(vocabulary).zip(normalisers).zip(&totals) {
-        let start = out.len();
-        out.extend(logits.iter().map(|logit| -total * exp(logit - normaliser)));
-        for &id in banned {
-            out[start + id as usize] = 0.0;
+    let piece = piece(logits.elem_count(), vocabulary);
+    let of_piece = (piece / vocabulary).max(1);
+    overwrite(logits, |logits| {
+        let factors = normalisers.par_chunks(of_piece).zip(totals.par_chunks(of_piece));
+        logits.par_chunks_mut(piece).zip(factors).for_each(|(logits, (normalisers, totals))| {
+            widest(|| {
+                for ((logits, normaliser), total) in logits.chunks_exact_mut(vocabulary).zip(normalisers).zip(totals) {
+                    for logit in logits.iter_mut() {
+                        *logit = -total * exp(*logit - normaliser);
+                    }
+                    for &id in banned {
+                        logits[id as usize] = 0.0;
+                    }
+                }
+            });
+        });
+        for (pick, gradient) in picks.iter().zip(gradients) {
+            logits[pick.row * vocabulary + pick.id as usize] += gradient;
         }
-    }
-    for (pick, gradient) in picks.iter().zip(gradients) {
-        out[pick.row * vocabulary + pick.id as usize] += gradient;
-    }
-    tensor(out, (rows, vocabulary))
+    })
 }
 
 /// Sets the banned tokens' logits to −∞. `banned` is in rising order and within the vocabulary.
@@ -77,12 +87,13 @@ pub fn ban(logits: &mut [f32], banned: &[u32]) {
 /// `ln Σ exp(logit)`; logits of −∞ add nothing.
 pub fn log_normaliser(logits: &[f32]) -> f32 {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    largest + libm::logf(sum(logits.len(), |i| exp(logits[i] - largest)))
+    largest + libm::logf(widest(|| sum(logits.len(), |i| exp(logits[i] - largest))))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::tensor;
 
     fn logits() -> Tensor {
         tensor((0..14).map(|i| (i as f32 * 1.7).sin() * 3.0).collect(), (2, 7)).unwrap()
@@ -106,7 +117,8 @@ mod tests {
             picked.iter().zip(weights).map(|(l, w)| l * w).sum()
         };
         let (_, normalisers) = log_probabilities(&logits(), &banned, &picks).unwrap();
-        let exact = log_probabilities_backward(&logits(), &normalisers, &banned, &picks, &weights).unwrap();
+        let exact = logits();
+        log_probabilities_backward(&exact, &normalisers, &banned, &picks, &weights).unwrap();
         super::super::check::close_to_differences(&logits(), &exact, value);
     }
 }

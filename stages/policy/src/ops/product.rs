@@ -18,15 +18,8 @@ pub fn product(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let (a, b) = (Operand::of(a)?, Operand::of(b)?);
     let dims = [a.dims[0], a.dims[1], b.dims[2]];
     let mut out = vec![0.0; dims.iter().product()];
-    multiply(&a, &b, false, &mut out)?;
+    multiply(&a, &b, &mut out)?;
     tensor(out, &dims[3 - a.rank..])
-}
-
-/// `start + a·b` of `[m, k]` and `[k, n]`; `start` has `m·n` values.
-pub fn product_onto(mut start: Vec<f32>, a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    let (a, b) = (Operand::of(a)?, Operand::of(b)?);
-    multiply(&a, &b, true, &mut start)?;
-    tensor(start, (a.dims[1], b.dims[2]))
 }
 
 /// `f32` matrices in host memory, one or several, with any strides.
@@ -68,8 +61,8 @@ fn three(layout: &Layout) -> Result<([usize; 3], [usize; 3])> {
     }
 }
 
-/// Writes `a·b` to `out`, row-major, or adds it.
-fn multiply(a: &Operand, b: &Operand, onto: bool, out: &mut [f32]) -> Result<()> {
+/// Writes `a·b` to `out`, row-major.
+fn multiply(a: &Operand, b: &Operand, out: &mut [f32]) -> Result<()> {
     let ([batches, m, k], [b_batches, b_k, n]) = (a.dims, b.dims);
     if a.rank != b.rank || batches != b_batches || k != b_k || out.len() != batches * m * n {
         bail!("no product of {:?} and {:?} into {} values", a.dims, b.dims, out.len());
@@ -78,7 +71,7 @@ fn multiply(a: &Operand, b: &Operand, onto: bool, out: &mut [f32]) -> Result<()>
         return Ok(());
     }
     for (batch, out) in out.chunks_exact_mut(m * n).enumerate() {
-        multiply_into(a.matrix(batch), b.matrix(batch), onto, out, n)?;
+        multiply_into(a.matrix(batch), b.matrix(batch), false, out, n)?;
     }
     Ok(())
 }
@@ -95,6 +88,11 @@ impl<'a> Matrix<'a> {
     /// Consecutive rows of `width` values, the first `columns` of which make the matrix.
     pub fn rows(values: &'a [f32], rows: usize, columns: usize, width: usize) -> Self {
         Self { values, shape: [rows, columns], strides: [width, 1] }
+    }
+
+    /// Rows and columns.
+    pub fn shape(&self) -> (usize, usize) {
+        (self.shape[0], self.shape[1])
     }
 
     /// The same values with rows and columns exchanged.
@@ -186,8 +184,11 @@ mod tests {
     #[test]
     fn a_product_can_be_added_to_what_is_there() {
         let (a, b) = (waves(&[6, 3], 0.2), waves(&[3, 4], 1.2));
-        let sum = product_onto(vec![0.5; 24], &a, &b).unwrap();
-        close(&sum, &(a.matmul(&b).unwrap() + 0.5).unwrap());
+        let values = [Floats::of(&a).unwrap(), Floats::of(&b).unwrap()];
+        let mut sum = vec![0.5; 24];
+        let (left, right) = (Matrix::rows(&values[0], 6, 3, 3), Matrix::rows(&values[1], 3, 4, 4));
+        multiply_into(left, right, true, &mut sum, 4).unwrap();
+        close(&tensor(sum, (6, 4)).unwrap(), &(a.matmul(&b).unwrap() + 0.5).unwrap());
     }
 
     #[test]
@@ -206,7 +207,6 @@ mod tests {
     fn matrices_that_do_not_fit_are_refused() {
         let (a, b) = (waves(&[6, 3], 0.2), waves(&[4, 4], 1.2));
         assert!(product(&a, &b).is_err());
-        assert!(product_onto(vec![0.0; 23], &a, &b.narrow(0, 0, 3).unwrap()).is_err());
         let matrix = Matrix::rows(&[0.0; 9], 3, 3, 3);
         assert!(multiply_into(matrix, matrix, false, &mut [0.0; 8], 3).is_err());
         assert!(multiply_into(Matrix::rows(&[0.0; 8], 3, 3, 3), matrix, false, &mut [0.0; 9], 3).is_err());

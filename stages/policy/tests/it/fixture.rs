@@ -1,4 +1,4 @@
-//! The files that `tests/fixtures/policy.py` makes; what each holds is said there.
+//! The files that `policy.py` and its neighbours in `tests/fixtures` make; what each holds is said there.
 
 use std::collections::HashMap;
 use std::fs;
@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use evoq_policy::policy::Policy;
-use evoq_policy::{Grid, Pixels, Question, Reasoning, Task};
+use evoq_policy::train::Group;
+use evoq_policy::{Grid, Pixels, Prompt, Question, Reasoning, Task};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -94,6 +95,27 @@ impl Case {
     }
 }
 
+/// The pictures of all prompts, each once, and the prompts with their completions as groups that look at them.
+pub fn pictures_and_groups(cases: &[Case]) -> (Vec<Pixels>, Vec<Group>) {
+    let values = arrays("policy/values.safetensors");
+    let (mut names, mut pictures): (Vec<&String>, Vec<Pixels>) = (Vec::new(), Vec::new());
+    for case in cases {
+        for (name, pixels) in case.pictures.iter().zip(case.pixels(&values)) {
+            if !names.contains(&name) {
+                names.push(name);
+                pictures.push(pixels);
+            }
+        }
+    }
+    let group = |case: &Case| Group {
+        pictures: case.pictures.iter().map(|name| names.iter().position(|n| *n == name).unwrap()).collect(),
+        prompt: Prompt { grids: case.grids(), ids: case.ids.clone() },
+        completions: case.completions.clone(),
+    };
+    let groups = cases.iter().map(group).collect();
+    (pictures, groups)
+}
+
 /// The reference's pixel values of one picture; the file holds one of the two equal frames.
 pub fn pixels(values: &HashMap<String, Tensor>, name: &str, grid: Grid) -> Pixels {
     let frame = flat(&values[&format!("pixels.{name}")]);
@@ -118,6 +140,18 @@ pub fn furthest(one: &[f32], other: &[f32]) -> f64 {
             worst
         }
     })
+}
+
+/// Euclidean length.
+pub fn norm(values: impl Iterator<Item = f32>) -> f64 {
+    values.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt()
+}
+
+/// ‖ours − theirs‖ / ‖theirs‖.
+pub fn relative(ours: &Tensor, theirs: &Tensor) -> f64 {
+    assert_eq!(ours.dims(), theirs.dims());
+    let (ours, theirs) = (flat(ours), flat(theirs));
+    norm(ours.iter().zip(&theirs).map(|(a, b)| a - b)) / norm(theirs.into_iter())
 }
 
 /// Standard deviation of the values.

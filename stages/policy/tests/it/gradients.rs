@@ -4,11 +4,14 @@ use std::collections::{BTreeMap, HashMap};
 
 use candle_core::{Device, Tensor};
 use evoq_policy::policy::Policy;
-use evoq_policy::train::{Gradients, Group};
-use evoq_policy::{Pixels, Prompt};
+use evoq_policy::train::Gradients;
 use serde::Deserialize;
 
-use crate::fixture::{Case, arrays, copy_of_checkpoint, flat, json, policy};
+use crate::fixture::{Case, arrays, copy_of_checkpoint, flat, json, norm, pictures_and_groups, policy, relative};
+use crate::sketch::{distance, sketch};
+
+/// Bound on ‖ours − theirs‖ / ‖theirs‖ of a tensor's gradient. Autograd's f32 is up to 3e-5 away from its own f64.
+const GRADIENTS: f64 = 1e-4;
 
 /// What the reference's loss was taken of.
 #[derive(Deserialize)]
@@ -22,30 +25,10 @@ struct Batch {
 }
 
 impl Batch {
-    /// The pictures of all prompts, each once, and the groups that look at them.
-    fn pictures_and_groups(&self, values: &HashMap<String, Tensor>) -> (Vec<Pixels>, Vec<Group>) {
-        let mut names: Vec<String> = Vec::new();
-        let mut pictures = Vec::new();
-        let mut groups = Vec::new();
-        for case in self.prompts.iter().map(|name| Case::named(name)) {
-            for (name, pixels) in case.pictures.iter().zip(case.pixels(values)) {
-                if !names.contains(name) {
-                    names.push(name.clone());
-                    pictures.push(pixels);
-                }
-            }
-            groups.push(Group {
-                pictures: case.pictures.iter().map(|name| names.iter().position(|n| n == name).unwrap()).collect(),
-                prompt: Prompt { grids: case.grids(), ids: case.ids },
-                completions: case.completions,
-            });
-        }
-        (pictures, groups)
-    }
-
     /// Eq. 5 and 6 of the paper per token, with the frozen policy's log-probs under `kind`, and their gradient.
     fn gradients(&self, policy: &Policy, kind: &str) -> Gradients {
-        let (pictures, groups) = self.pictures_and_groups(&arrays("policy/values.safetensors"));
+        let (pictures, groups) =
+            pictures_and_groups(&self.prompts.iter().map(|name| Case::named(name)).collect::<Vec<_>>());
         let file = arrays("policy/gradients.safetensors");
         let loss = |group: usize, now: &Tensor, mask: &Tensor| {
             let advantage = Tensor::new(self.advantages[group].as_slice(), &Device::Cpu)?.unsqueeze(1)?;
@@ -77,17 +60,6 @@ fn reference(
     Tensor::from_vec(padded, (completions, tokens), &Device::Cpu)
 }
 
-fn norm(values: impl Iterator<Item = f32>) -> f64 {
-    values.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt()
-}
-
-/// ‖ours − theirs‖ / ‖theirs‖.
-fn relative(ours: &Tensor, theirs: &Tensor) -> f64 {
-    assert_eq!(ours.dims(), theirs.dims());
-    let (ours, theirs) = (flat(ours), flat(theirs));
-    norm(ours.iter().zip(&theirs).map(|(a, b)| a - b)) / norm(theirs.into_iter())
-}
-
 /// The checkpoint with its output matrix tied to the embeddings.
 fn tied_policy() -> Policy {
     let folder = copy_of_checkpoint("tied-gradients");
@@ -112,8 +84,23 @@ fn every_gradient_of_the_grpo_loss_is_autograds() {
     assert!((loss - batch.loss).abs() <= 1e-5);
     assert_eq!(off.len(), policy().weights.iter().count());
     for (name, off) in worst {
-        assert!(*off <= 1e-3, "{name}: {off:.1e}");
+        assert!(*off <= GRADIENTS, "{name}: {off:.1e}");
     }
+}
+
+#[test]
+fn a_sketch_tells_how_far_two_gradients_are_apart() {
+    let expected = arrays("policy/gradients.safetensors");
+    let ours = json::<Batch>("policy/gradients.json").gradients(&policy(), "reference");
+    let (mut least, mut most) = (f64::INFINITY, 0_f64);
+    for (name, ours) in &ours.by_name {
+        let theirs: Vec<f32> = sketch(&flat(&expected[name])).iter().map(|&sum| sum as f32).collect();
+        let told = distance(&flat(ours), &theirs) / norm(flat(&expected[name]).into_iter());
+        let share = told / relative(ours, &expected[name]);
+        (least, most) = (least.min(share), most.max(share));
+    }
+    println!("distances by sketches are {least:.2} to {most:.2} of the true ones");
+    assert!(least > 0.5 && most < 1.5);
 }
 
 #[test]
@@ -134,6 +121,6 @@ fn tied_embeddings_get_the_gradients_of_both_their_uses() {
     let loss: f64 = ours.losses.iter().map(|&l| f64::from(l)).sum();
     let off = relative(&ours.by_name["model.embed_tokens.weight"], &arrays("policy/gradients.safetensors")["tied"]);
     println!("tied: loss off by {:.1e}, gradient of the embeddings {off:.1e}", (loss - batch.tied_loss).abs());
-    assert!((loss - batch.tied_loss).abs() <= 1e-5 && off <= 1e-3);
+    assert!((loss - batch.tied_loss).abs() <= 1e-5 && off <= GRADIENTS);
     assert!(!ours.by_name.contains_key("lm_head.weight"));
 }

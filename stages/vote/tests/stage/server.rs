@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::process::Output;
 
-use evoq_schemas::{Outcome, Vote};
+use evoq_schemas::{Design, Outcome, Pair, PairId, Vote};
 use evoq_test_support::faulty::{Act, Faulty, replies};
+use evoq_test_support::{stored, table, texture};
+use image::{Rgb, RgbImage};
 use serde_json::Value;
 
 use super::{inputs, vote, votes};
@@ -62,6 +64,27 @@ fn a_servers_votes_are_turned_back_and_no_two_share_a_seed() {
     for (stopped, all) in stopped.chunks(4).zip(all.chunks(6)) {
         assert_eq!(said(stopped), said(&all[..4]));
     }
+}
+
+#[test]
+fn the_picture_that_the_server_finds_better_has_the_vote_in_either_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let flat = RgbImage::from_pixel(56, 56, Rgb([90; 3]));
+    let images = [stored("a.png", &flat), stored("b.png", &texture(56, 56, 1))];
+    let [image_a, image_b] = images.each_ref().map(|it| it.image_id.clone());
+    let pair_id = PairId::of(&image_a, &image_b);
+    let pair = Pair { pair_id, image_a, image_b, design: Design::Random, reference_id: None };
+    let inputs = [table(folder.path(), "images", &images), table(folder.path(), "pairs", &[pair])];
+    // It is shown the files: the one with detail is the larger.
+    let server = Faulty::new(|_, body| {
+        let shown = shown(body);
+        let better = usize::from(shown.len() == 2 && shown[1].len() > shown[0].len());
+        replies((0..body["n"].as_u64().unwrap_or(1)).map(|_| format!("\\boxed{{{better}}}")))
+    });
+    let out = folder.path().join("votes").display().to_string();
+    let rows = votes(&out, &ask(&inputs, &out, &server.url, &["--order", "balanced"]));
+    assert_eq!(rows.len(), 6);
+    assert!(rows.iter().all(|row| row.outcome == Some(Outcome::B)), "{:?}", said(&rows));
 }
 
 #[test]

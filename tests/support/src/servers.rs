@@ -1,4 +1,4 @@
-//! Real S3 servers on this machine, and processes that are told of them.
+//! Real S3 servers on this machine, and a Python that has what a test needs.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -7,6 +7,9 @@ use std::process::{Child, Command, Stdio};
 
 /// The key with which all servers are used, and its secret.
 pub const KEY: (&str, &str) = ("test", "test-secret");
+
+/// The bucket that each of them has.
+pub const BUCKET: &str = "evoq";
 
 /// Which server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +24,8 @@ pub enum Kind {
     Rclone,
 }
 
-/// A server, ended when it is dropped.
+/// A server with an empty bucket, ended when it is dropped.
+#[derive(Debug)]
 pub struct Server {
     child: Child,
     kind: Kind,
@@ -36,9 +40,9 @@ impl Server {
         let (child, port) = child;
         let server = Self { child, kind, folder: folder.to_path_buf(), port };
         match kind {
-            Kind::MiniStack | Kind::Moto => drop(server.ask("PUT", "/evoq")),
+            Kind::MiniStack | Kind::Moto => drop(server.ask("PUT", &format!("/{BUCKET}"))),
             // Their buckets are folders.
-            Kind::S3sFs | Kind::Rclone => std::fs::create_dir_all(folder.join("evoq")).unwrap(),
+            Kind::S3sFs | Kind::Rclone => std::fs::create_dir_all(folder.join(BUCKET)).unwrap(),
         }
         Some(server)
     }
@@ -72,10 +76,19 @@ impl Server {
         answer.split_off(end + 4)
     }
 
-    /// How many objects the bucket has.
-    pub fn objects(&self) -> usize {
-        let list = String::from_utf8(self.ask("GET", "/evoq?list-type=2")).unwrap();
-        list.matches("<Key>").count()
+    /// Tells `command` where the server is, and that nothing else is to be used.
+    pub fn known_to<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        known(command, self.port)
+    }
+
+    /// The names of the objects below `prefix` of the bucket, which ends in a slash or is empty. All servers but those whose buckets
+    /// are folders list them without a signature.
+    pub fn objects(&self, prefix: &str) -> Vec<String> {
+        let list = self.ask("GET", &format!("/{BUCKET}?list-type=2&prefix={prefix}"));
+        let list = String::from_utf8_lossy(&list);
+        assert!(list.contains("<IsTruncated>false"), "{list}");
+        let keys = list.split("<Key>").skip(1).filter_map(|it| it.split("</Key>").next()?.strip_prefix(prefix));
+        keys.map(str::to_owned).collect()
     }
 }
 
@@ -84,6 +97,20 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Tells `command` that the S3 server at `port` is to be used, and nothing else.
+pub fn known(command: &mut Command, port: u16) -> &mut Command {
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("AWS_") {
+            command.env_remove(name);
+        }
+    }
+    command
+        .env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{port}"))
+        .env("AWS_ACCESS_KEY_ID", KEY.0)
+        .env("AWS_SECRET_ACCESS_KEY", KEY.1)
+        .env("AWS_REGION", "us-east-1")
 }
 
 /// A port that nobody uses.
@@ -136,8 +163,8 @@ fn command(kind: Kind, folder: &Path, port: u16) -> Option<Command> {
     Some(command)
 }
 
-/// The Python that has `module`: `EVOQ_TEST_PYTHON`, or `python3`. `None` is said loudly.
-fn python(module: &str) -> Option<PathBuf> {
+/// The Python for the tests that need one: `EVOQ_TEST_PYTHON`, or `python3`, where it has `module`. `None` is said loudly.
+pub fn python(module: &str) -> Option<PathBuf> {
     let python = std::env::var_os("EVOQ_TEST_PYTHON").map_or_else(|| PathBuf::from("python3"), PathBuf::from);
     let find = format!("import importlib.util, sys; sys.exit(importlib.util.find_spec('{module}') is None)");
     let has = Command::new(&python).args(["-c", &find]).output();
