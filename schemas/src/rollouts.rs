@@ -6,7 +6,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::Float64Type;
 use arrow_array::{Array, ArrayRef, Float64Array, ListArray, StringArray, StructArray};
 use arrow_buffer::{NullBuffer, OffsetBuffer};
-use arrow_schema::{DataType, Field, Fields};
+use arrow_schema::{DataType, Field, FieldRef, Fields};
 
 use crate::ImageId;
 use crate::cell::{Value, required};
@@ -57,26 +57,37 @@ impl Value for Vec<Partner> {
     }
     fn values(array: &ArrayRef) -> Result<Vec<Option<Self>>, (usize, String)> {
         let list = array.as_list::<i32>();
-        let lists = (0..list.len()).map(|row| {
-            list.is_valid(row).then(|| {
-                let items = list.value(row);
-                let items = items.as_struct();
-                let ids = items.column(0).as_string::<i32>();
-                let preferences = items.column(1).as_primitive::<Float64Type>();
-                let probabilities = items.column(2).as_primitive::<Float64Type>();
-                (0..items.len())
-                    .map(|i| Partner {
-                        image_id: ImageId::from(ids.value(i)),
-                        preference: preferences.value(i),
-                        probability: probabilities.value(i),
-                    })
-                    .collect()
-            })
-        });
-        Ok(lists.collect())
+        (0..list.len()).map(|row| list.is_valid(row).then(|| partners(row, &list.value(row))).transpose()).collect()
+    }
+    /// Writers of other languages name the item of a list as they like, and let it be null.
+    fn accepts(found: &DataType) -> bool {
+        let DataType::List(item) = found else { return false };
+        let DataType::Struct(fields) = item.data_type() else { return false };
+        let same = |(found, expected): (&FieldRef, &FieldRef)| {
+            found.name() == expected.name() && found.data_type() == expected.data_type()
+        };
+        fields.len() == partner_fields().len() && fields.iter().zip(&partner_fields()).all(same)
     }
 }
 required!(Vec<Partner>);
+
+/// The partners of one row.
+fn partners(row: usize, items: &ArrayRef) -> Result<Vec<Partner>, (usize, String)> {
+    let items = items.as_struct();
+    let has_nulls = items.null_count() > 0 || items.columns().iter().any(|column| column.null_count() > 0);
+    if has_nulls {
+        return Err((row, "has a null item".to_owned()));
+    }
+    let ids = items.column(0).as_string::<i32>();
+    let preferences = items.column(1).as_primitive::<Float64Type>();
+    let probabilities = items.column(2).as_primitive::<Float64Type>();
+    let partner = |at| Partner {
+        image_id: ImageId::from(ids.value(at)),
+        preference: preferences.value(at),
+        probability: probabilities.value(at),
+    };
+    Ok((0..items.len()).map(partner).collect())
+}
 
 table! {
     /// One completion of the rating prompt during GRPO.
@@ -121,5 +132,43 @@ impl Rollout {
         } else {
             Err("column `score` and `invalid_reason`: exactly one of them is set".to_owned())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One list of one partner, its items named `element` and nullable as pyarrow writes them.
+    fn elsewhere(probability: Option<f64>) -> ArrayRef {
+        let nullable = |field: &FieldRef| field.as_ref().clone().with_nullable(true);
+        let fields: Fields = partner_fields().iter().map(nullable).collect();
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(StringArray::from(vec!["b"])),
+            Arc::new(Float64Array::from(vec![1.0])),
+            Arc::new(Float64Array::from(vec![probability])),
+        ];
+        let items = StructArray::new(fields.clone(), columns, None);
+        let item = Arc::new(Field::new("element", DataType::Struct(fields), true));
+        Arc::new(ListArray::new(item, OffsetBuffer::from_lengths([1]), Arc::new(items), None))
+    }
+
+    #[test]
+    fn partners_that_another_language_wrote_are_read() {
+        let array = elsewhere(Some(0.25));
+        assert!(Vec::<Partner>::accepts(array.data_type()));
+        let partner = Partner { image_id: ImageId::from("b"), preference: 1.0, probability: 0.25 };
+        assert_eq!(Vec::<Partner>::values(&array), Ok(vec![Some(vec![partner])]));
+    }
+
+    #[test]
+    fn a_partner_that_lacks_a_number_is_refused() {
+        assert_eq!(Vec::<Partner>::values(&elsewhere(None)), Err((0, "has a null item".to_owned())));
+    }
+
+    #[test]
+    fn a_list_of_anything_else_is_no_list_of_partners() {
+        assert!(!Vec::<Partner>::accepts(&Vec::<ImageId>::data_type()));
+        assert!(!Vec::<Partner>::accepts(&DataType::Utf8));
     }
 }

@@ -8,6 +8,7 @@ mod measures;
 mod plans;
 mod programs;
 mod same_bytes;
+mod slurm;
 mod swapped;
 mod trl;
 mod whole_loop;

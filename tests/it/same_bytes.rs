@@ -1,5 +1,4 @@
 //! Same inputs, parameters and seed: the same bytes, whatever the threads, a crash, or where the root is.
-#![expect(clippy::disallowed_methods, reason = "tests look at files as a user would")]
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
@@ -39,25 +38,14 @@ fn threads_and_a_kill_change_nothing_and_a_seed_changes_all() {
     }
 }
 
-/// Starts a run, and when it says that `step` begins, kills it and the stage that it has started, with SIGKILL.
+/// Starts a run, and when it says that `step` begins, kills it with SIGKILL. What it has started ends with it, or a moment later
+/// beside the next run, which is to do no harm.
 fn killed_at(step: &str, command: &mut Command) {
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let begins = |line: &str| line.contains(step) && line.ends_with("begins");
     assert!(lines.any(|line| begins(&line.unwrap())), "the run ended before `{step}` began");
-    // The line is said just before the stage is started, in a process group of its own.
-    let children = format!("/proc/{0}/task/{0}/children", child.id());
-    let stage = loop {
-        let stage = std::fs::read_to_string(&children).unwrap();
-        if !stage.is_empty() {
-            break stage;
-        }
-        assert!(child.try_wait().unwrap().is_none(), "the run ended before it could be killed");
-        std::thread::yield_now();
-    };
     child.kill().unwrap();
-    // It may have ended by itself since.
-    let _ = Command::new("kill").args(["-9", stage.trim()]).stderr(Stdio::null()).status().unwrap();
     assert!(!child.wait().unwrap().success());
 }
 

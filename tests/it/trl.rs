@@ -1,6 +1,6 @@
 //! The `grpo` step swapped for TRL: the workflow, the reward in Python, and the run itself where a Python has TRL.
-#![expect(clippy::disallowed_methods, reason = "tests call programs and look at files as a user would")]
 
+use std::f64::consts::FRAC_1_SQRT_2;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -82,7 +82,7 @@ fn a_rating_earns_in_python_what_eq_3_says() {
         found.as_array().unwrap().iter().filter_map(Value::as_f64).collect()
     };
     let all = earned(json!([3.0, 3.5, 4.0, 2.5]), 1.0);
-    for (found, expected) in all.iter().zip([0.862_354, 0.951_202, 0.987_539, 0.707_107]) {
+    for (found, expected) in all.iter().zip([0.862_354, 0.951_202, 0.987_539, FRAC_1_SQRT_2]) {
         assert!((found - expected).abs() < 1e-6, "{all:?}");
     }
     // An invalid rating earns nothing and moves nobody else's; with one valid rating there is no variance to compare with.

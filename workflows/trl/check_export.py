@@ -8,7 +8,8 @@
 EasyR1 is not on PyPI and calls its package verl as well. With a clone of github.com/hiyouga/EasyR1, and transformers 4.57, which it
 is written for:
 
-    pip install --no-deps --target old transformers==4.57.6 tokenizers==0.22.2 huggingface_hub==0.36.2 numpy==2.2.6 datasets==4.0.0 fsspec==2025.3.0 dill==0.3.8
+    pip install --no-deps --target old transformers==4.57.6 tokenizers==0.22.2 huggingface_hub==0.36.2 numpy==2.2.6 \\
+        datasets==4.0.0 fsspec==2025.3.0 dill==0.3.8
     PYTHONPATH=EasyR1:old python workflows/trl/check_export.py --to easyr1 …
 
 Each row's picture must come out with the pixels of the table, and its prompt as the tokens that grpo.py trains on.

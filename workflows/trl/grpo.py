@@ -13,6 +13,7 @@ import io
 import os
 import shutil
 import statistics
+import sys
 import tempfile
 from pathlib import Path
 
@@ -127,9 +128,9 @@ class Recorded(GRPOTrainer):
         """Adds to each completion what its log-probs under both policies say."""
         loss = super()._compute_loss(model, inputs)
         self.loss_parts.append(loss.item())
-        parts = zip(inputs["row"].tolist(), self.logprobs.double(), inputs["ref_per_token_logps"].double(), inputs["completion_mask"].bool())
-        for row, own, reference, mask in parts:
-            own, reference = own[mask], reference[mask]
+        parts = inputs["row"].tolist(), self.logprobs, inputs["ref_per_token_logps"], inputs["completion_mask"].bool()
+        for row, own, reference, mask in zip(*parts):
+            own, reference = own[mask].double(), reference[mask].double()
             k3 = torch.expm1(reference - own) - (reference - own)
             self.drawn[row] |= dict(logprob=own.sum().item(), reference_logprob=reference.sum().item(), kl=k3.mean().item())
         return loss
@@ -173,8 +174,12 @@ def write_policy(model: torch.nn.Module, start: Path, folder: Path) -> None:
 def main() -> None:
     """Trains and writes the three outputs."""
     given = arguments()
+    # On a CPU one thread: the same bytes on any number of cores, and a workflow's command is given one.
+    torch.set_num_threads(1)
     updates = tables.updates_of(given.labels, given.pairs_per_update, given.seed)
-    updates = updates[:given.most_updates or len(updates)]
+    if 0 < given.most_updates < len(updates):
+        print(f"the first {given.most_updates} of them are made (--most-updates)", file=sys.stderr)
+        updates = updates[:given.most_updates]
     files = tables.pixels(given.images, {name for pairs in updates for pair in pairs for name in pair[:2]})
     processor = AutoProcessor.from_pretrained(given.policy, padding_side="left")
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(given.policy, dtype=torch.float32)

@@ -4,7 +4,7 @@
 #   workflows/trl/run.sh --root runs [--set updates=0 …]
 #
 # EVOQ names the program where it is not on the PATH; EVOQ_TRL_ENVIRONMENT is where the environment goes. torch comes from PyPI,
-# with its CUDA libraries: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu takes the small wheel for CPUs instead.
+# with its CUDA libraries; where pip is pointed at an index of CPU wheels it takes the small one instead.
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 

@@ -92,5 +92,4 @@ def pictures_of(pairs: list) -> list:
 
 def write(folder: Path, name: str, rows: list, schema: pa.Schema) -> None:
     """Writes `rows` as the one file of a table."""
-    # Items of lists keep Arrow's own name, which evoq asks for.
-    pq.write_table(pa.Table.from_pylist(rows, schema), folder / f"{name}.parquet", use_compliant_nested_type=False)
+    pq.write_table(pa.Table.from_pylist(rows, schema), folder / f"{name}.parquet")

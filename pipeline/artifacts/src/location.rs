@@ -127,6 +127,12 @@ impl Location {
         self.local.as_deref()
     }
 
+    /// The variable, and its value, for a program that is started to work here, once the bucket has answered this process: a pause
+    /// of its server is then waited for from the first request on. None for a folder.
+    pub fn answered(&self) -> Option<(&'static str, String)> {
+        self.local.is_none().then(s3::answered)
+    }
+
     /// The object's bytes.
     pub fn get(&self) -> Result<Bytes> {
         if let Some(path) = &self.local {

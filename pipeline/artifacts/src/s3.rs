@@ -26,6 +26,8 @@ pub(crate) const PIECE: usize = 8 << 20;
 pub(crate) const BUDGET: Duration = Duration::from_mins(4);
 /// How long a server that has never answered this process is tried: it is more likely a wrong address than a pause.
 const FIRST_CONTACT: Duration = Duration::from_secs(3);
+/// The endpoint that has answered the program which started this one: it is there, and may be away for a while.
+const ANSWERED: &str = "EVOQ_S3_ANSWERED";
 /// The pause before the first repetition; each later one is drawn from this one up to three times the last.
 const PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause.
@@ -42,6 +44,11 @@ fn named_endpoint() -> Option<(&'static str, String)> {
 /// The endpoint, for messages.
 pub(crate) fn endpoint() -> String {
     named_endpoint().map_or_else(|| "Amazon S3".to_owned(), |(_, url)| url)
+}
+
+/// The variable, and its value, by which a program whom the endpoint has answered tells that to those that it starts.
+pub(crate) fn answered() -> (&'static str, String) {
+    (ANSWERED, endpoint())
 }
 
 /// The bucket `name`, with one pool of connections a process. What is wrong with the settings is told.
@@ -109,11 +116,12 @@ struct Connector;
 impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
         let client = ReqwestConnector::default().connect(options)?;
-        Ok(HttpClient::new(Server { client, begun: OnceLock::new(), has_answered: AtomicBool::new(false) }))
+        let has_answered = AtomicBool::new(std::env::var(ANSWERED).is_ok_and(|it| it == endpoint()));
+        Ok(HttpClient::new(Server { client, begun: OnceLock::new(), has_answered }))
     }
 }
 
-/// A server, and whether it has ever answered.
+/// A server, and whether it has ever answered this process or the one that started it.
 #[derive(Debug)]
 struct Server {
     client: HttpClient,

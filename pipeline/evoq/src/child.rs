@@ -1,21 +1,47 @@
-//! One program run for a step: its output to a log and, its last line, to the screen; Ctrl-C passed on.
+//! One program run for a step: its output to a log and line by line to the screen, Ctrl-C passed on, and its end when this
+//! process is killed.
+//!
+//! The standard library sends no signals; a POSIX shell can. One shell, the keeper, is told by a pipe which process groups run
+//! and what to send them. When this process ends, however it ends, the pipe closes, and the keeper kills the groups that are left:
+//! a runner that was killed leaves nothing behind that goes on writing.
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use evoq_artifacts::make_folder;
 
 use crate::error::{Error, Result};
 
-/// Set by the first Ctrl-C.
-static STOP: AtomicBool = AtomicBool::new(false);
-/// The program that runs now; 0 for none.
-static CHILD: AtomicU32 = AtomicU32::new(0);
+/// How often the user has asked to stop.
+static STOPS: AtomicU32 = AtomicU32::new(0);
+/// The programs that run now.
+static RUNNING: Mutex<Running> = Mutex::new(Running { keeper: None, groups: BTreeSet::new() });
+
+/// What the keeper does. It is in a group of its own and deaf to what a terminal sends.
+const KEEPER: &str = r#"
+trap '' INT TERM HUP QUIT
+groups=' '
+while read -r what group; do
+    case $what in
+    start) groups="$groups$group " ;;
+    end) groups="${groups%% $group *} ${groups#* $group }" ;;
+    *) kill -s "$what" -- "-$group" 2>/dev/null ;;
+    esac
+done
+for group in $groups; do kill -s KILL -- "-$group" 2>/dev/null; done
+"#;
+
+/// Process groups of programs, and the pipe to the shell that keeps them.
+struct Running {
+    keeper: Option<ChildStdin>,
+    groups: BTreeSet<u32>,
+}
 
 /// How a program ended.
 #[derive(Debug)]
@@ -26,25 +52,64 @@ pub struct Ended {
     pub line: String,
 }
 
-/// Passes Ctrl-C (and SIGTERM) on to the program that runs, and remembers it.
+/// Passes Ctrl-C (and SIGTERM) on to the programs that run, and remembers it; from the second on they are killed.
 pub fn watch_interrupts() -> Result<()> {
     ctrlc::set_handler(|| {
-        STOP.store(true, Ordering::SeqCst);
-        interrupt(CHILD.load(Ordering::SeqCst));
+        let mut running = running();
+        let what = if STOPS.fetch_add(1, Ordering::SeqCst) == 0 { "INT" } else { "KILL" };
+        for group in running.groups.clone() {
+            // Without a keeper nothing can be passed on; the programs end with the terminal.
+            let _ = running.tell(what, group);
+        }
     })
     .map_err(|error| Error::Program(format!("Ctrl-C cannot be watched: {error}")))
 }
 
 /// Whether the user has asked to stop.
 pub fn stopped() -> bool {
-    STOP.load(Ordering::SeqCst)
+    stops() > 0
 }
 
-/// Sends SIGINT to the group of `child`. The standard library sends no signals; every POSIX shell can.
-fn interrupt(child: u32) {
-    if child != 0 {
-        // A program that has just ended is no fault.
-        let _ = Command::new("sh").args(["-c", &format!("kill -INT -- -{child} 2>/dev/null")]).status();
+/// How often the user has asked to stop.
+pub fn stops() -> u32 {
+    STOPS.load(Ordering::SeqCst)
+}
+
+fn running() -> MutexGuard<'static, Running> {
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Running {
+    /// Tells the keeper, which is started with the first word.
+    fn tell(&mut self, what: &str, group: u32) -> std::io::Result<()> {
+        let keeper = if let Some(keeper) = &mut self.keeper {
+            keeper
+        } else {
+            let mut command = Command::new("sh");
+            command.args(["-c", KEEPER]).process_group(0);
+            let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+            let pipe = child.stdin.ok_or_else(|| std::io::Error::other("it has no pipe"))?;
+            self.keeper.insert(pipe)
+        };
+        keeper.write_all(format!("{what} {group}\n").as_bytes())
+    }
+
+    fn start(&mut self, command: &mut Command) -> Result<Child> {
+        if stopped() {
+            return Err(Error::Interrupted);
+        }
+        // A group of its own: Ctrl-C on the terminal reaches `evoq` alone, which passes it on once.
+        let spawned =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).spawn();
+        let name = command.get_program().display();
+        let mut child = spawned.map_err(|error| Error::BadInput(format!("{name} could not be started: {error}")))?;
+        self.groups.insert(child.id());
+        if let Err(error) = self.tell("start", child.id()) {
+            // Nothing runs that would not be stopped with this process.
+            let _ = child.kill();
+            return Err(Error::Program(format!("the shell that stops programs cannot be used: {error}")));
+        }
+        Ok(child)
     }
 }
 
@@ -52,39 +117,61 @@ fn interrupt(child: u32) {
 pub fn run(command: &mut Command, log: &Path, said: &(dyn Fn(&str) + Sync)) -> Result<Ended> {
     let writing = |error: std::io::Error| Error::Program(format!("{}: writing the log failed: {error}", log.display()));
     let file = Mutex::new(open_log(log).map_err(writing)?);
-    // A group of its own: Ctrl-C on the terminal reaches `evoq` alone, which passes it on once.
-    let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).spawn();
-    let name = command.get_program().display().to_string();
-    let mut child = spawned.map_err(|error| Error::BadInput(format!("{name} could not be started: {error}")))?;
-    CHILD.store(child.id(), Ordering::SeqCst);
-    if stopped() {
-        interrupt(child.id());
-    }
+    // The lock is held while it starts: a Ctrl-C comes before, and it does not start, or after, and reaches it.
+    let mut child = running().start(command)?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let line = std::thread::scope(|scope| {
+        // One of the two pipes is read here: a thread less.
         let out = stdout.map(|pipe| scope.spawn(|| copy(pipe, &file, said)));
-        let err = stderr.map(|pipe| scope.spawn(|| copy(pipe, &file, said)));
-        let [out, err] = [out, err].map(|it| it.and_then(|it| it.join().ok()).unwrap_or_default());
+        let err = stderr.map(|pipe| copy(pipe, &file, said)).unwrap_or_default();
+        let out = out.and_then(|it| it.join().ok()).unwrap_or_default();
         if err.is_empty() { out } else { err }
     });
     let status = child.wait();
-    CHILD.store(0, Ordering::SeqCst);
+    let mut running = running();
+    running.groups.remove(&child.id());
+    // A keeper that is gone keeps nothing.
+    let _ = running.tell("end", child.id());
+    drop(running);
+    let name = command.get_program().display();
     let status = status.map_err(|error| Error::Program(format!("{name}: waiting for it failed: {error}")))?;
     let line = if line.is_empty() { format!("{name} ended with {status} and said nothing") } else { line };
     Ok(Ended { code: status.code(), line })
 }
 
 /// Opens a log to append to. A log is written while a step runs and read by people: it is no object of the store.
-fn open_log(path: &Path) -> std::io::Result<File> {
+pub fn open_log(path: &Path) -> std::io::Result<File> {
     if let Some(folder) = path.parent() {
         make_folder(folder).map_err(std::io::Error::other)?;
     }
     OpenOptions::new().create(true).append(true).open(path)
 }
 
+/// What a program has said, as far as it is told when it fails.
+#[derive(Debug, Default)]
+pub struct Words {
+    last: String,
+    fault: Option<String>,
+}
+
+impl Words {
+    /// Takes the next line, without its end.
+    pub fn hear(&mut self, line: &str) {
+        if line.to_lowercase().contains("error") {
+            self.fault = Some(line.to_owned());
+        }
+        line.clone_into(&mut self.last);
+    }
+
+    /// The line that says most about a failure.
+    pub fn telling(self) -> String {
+        self.fault.unwrap_or(self.last)
+    }
+}
+
 /// Copies lines to the log and to `said`; gives the line that says most about a failure.
 fn copy(pipe: impl Read, log: &Mutex<File>, said: &(dyn Fn(&str) + Sync)) -> String {
-    let (mut last, mut fault) = (String::new(), None);
+    let mut words = Words::default();
     let mut pipe = BufReader::new(pipe);
     let mut bytes = Vec::new();
     // A line that is not UTF-8 is still a line; an unreadable pipe is a closed one.
@@ -95,14 +182,11 @@ fn copy(pipe: impl Read, log: &Mutex<File>, said: &(dyn Fn(&str) + Sync)) -> Str
         let line = line.trim_end();
         if !line.is_empty() {
             said(line);
-            if line.to_lowercase().contains("error") {
-                fault = Some(line.to_owned());
-            }
-            line.clone_into(&mut last);
+            words.hear(line);
         }
         bytes.clear();
     }
-    fault.unwrap_or(last)
+    words.telling()
 }
 
 #[cfg(test)]
@@ -131,5 +215,24 @@ mod tests {
     #[test]
     fn a_program_that_says_nothing_is_named() {
         assert!(shell("exit 4").0.line.contains("exit status: 4"));
+    }
+
+    #[test]
+    fn the_keeper_passes_a_signal_to_one_group_and_kills_those_that_are_left_when_its_pipe_closes() {
+        let sleeper = || Command::new("sleep").arg("1000").process_group(0).spawn().unwrap();
+        let mut three = [sleeper(), sleeper(), sleeper()];
+        let mut running = Running { keeper: None, groups: BTreeSet::new() };
+        for child in &three {
+            running.tell("start", child.id()).unwrap();
+        }
+        running.tell("INT", three[1].id()).unwrap();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&three[1].wait().unwrap()), Some(2));
+        running.tell("end", three[1].id()).unwrap();
+        running.tell("end", three[2].id()).unwrap();
+        drop(running);
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&three[0].wait().unwrap()), Some(9));
+        assert!(three[2].try_wait().unwrap().is_none());
+        three[2].kill().unwrap();
+        three[2].wait().unwrap();
     }
 }

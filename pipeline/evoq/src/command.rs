@@ -16,7 +16,8 @@ use crate::plan::{Plan, PlannedStep, Work};
 use crate::print::{columns, say};
 use crate::problem::suggestion;
 use crate::report::ReportArgs;
-use crate::run::{How, run};
+use crate::resources::bytes;
+use crate::run::{How, SlurmHow, run};
 use crate::select::Selection;
 use crate::show::ShowArgs;
 use crate::sql::{Database, Format, SqlArgs};
@@ -145,9 +146,53 @@ struct RunArgs {
     /// Threads a stage may use [default: all cores]; results do not depend on it
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
+    /// Cores for all steps together; on Slurm those of a step that takes all it gets [default: the machine's]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    cpus: Option<u16>,
+    /// Memory for all steps together, such as 64GB [default: the machine's]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    memory: Option<u64>,
+    /// After a failure, still start the steps that do not need the one that failed
+    #[arg(long)]
+    keep_going: bool,
+    /// How often a step that failed is tried again; one that was given what it cannot use (exit code 2) is not
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    retries: u32,
+    /// Where steps run
+    #[arg(long, value_enum, default_value = "local", help_heading = "Executor")]
+    executor: ExecutorKind,
+    /// Slurm: the partition [default: the cluster's]
+    #[arg(long, value_name = "NAME", help_heading = "Executor")]
+    partition: Option<String>,
+    /// Slurm: tasks of the array job of a step whose work divides; results do not depend on it
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u32).range(1..=1000),
+        help_heading = "Executor"
+    )]
+    shards: u32,
+    /// Slurm: a folder that all nodes share, for scripts and status [default: below the root, where that is a folder]
+    #[arg(long, value_name = "FOLDER", help_heading = "Executor")]
+    jobs: Option<PathBuf>,
     /// Trust that no other process writes below the root: for a store that cannot keep two writers apart
     #[arg(long, env = "EVOQ_SINGLE_WRITER")]
     single_writer: bool,
+}
+
+/// Where steps run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ExecutorKind {
+    /// As processes of this machine
+    Local,
+    /// As jobs of Slurm
+    Slurm,
+}
+
+/// A size of memory.
+fn size(text: &str) -> std::result::Result<u64, &'static str> {
+    bytes(text).ok_or("expected a size with its unit, such as 64GB or 512MiB")
 }
 
 #[derive(Debug, Args)]
@@ -283,8 +328,7 @@ fn run_workflow(args: &RunArgs, stages: &Stages) -> Result<()> {
     }
     let (workflow, root, plan) = opened(&args.plan, stages)?;
     child::watch_interrupts()?;
-    let how = How { threads: args.threads.map(usize::from), single_writer: args.single_writer };
-    let run = run(&workflow, &plan, &root, how)?;
+    let run = run(&workflow, &plan, &root, &how(args))?;
     if workflow.show.is_empty() {
         return Ok(());
     }
@@ -298,6 +342,19 @@ fn run_workflow(args: &RunArgs, stages: &Stages) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn how(args: &RunArgs) -> How {
+    let (partition, shards, folder) = (args.partition.clone(), args.shards, args.jobs.clone());
+    How {
+        threads: args.threads.map(usize::from),
+        cpus: args.cpus.map(usize::from),
+        memory: args.memory,
+        single_writer: args.single_writer,
+        keep_going: args.keep_going,
+        retries: args.retries,
+        slurm: (args.executor == ExecutorKind::Slurm).then_some(SlurmHow { partition, shards, folder }),
+    }
 }
 
 /// Becomes the stage's program: its exit code and signals are its own.

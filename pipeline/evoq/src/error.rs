@@ -32,6 +32,16 @@ pub enum Error {
         /// 2 where the fault lies in what it was given, else 1.
         code: u8,
     },
+    /// Several steps ended badly.
+    #[error("{count} steps failed:\n{lines}")]
+    Steps {
+        /// How many.
+        count: usize,
+        /// What each of them is told as, line by line.
+        lines: String,
+        /// 2 where one of them has 2, else 1.
+        code: u8,
+    },
     /// The root cannot be read or written.
     #[error("--root {root} cannot be used: {source}; give a folder or a bucket that can be read and written")]
     Root {
@@ -66,7 +76,7 @@ impl Error {
         match self {
             Self::Workflow(_) | Self::NotText { .. } | Self::BadInput(_) => 2,
             Self::Artifacts(error) if error.is_bad_input() => 2,
-            Self::Step { code, .. } => *code,
+            Self::Step { code, .. } | Self::Steps { code, .. } => *code,
             Self::Artifacts(_)
             | Self::Root { .. }
             | Self::Program(_)

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arrow_array::{RecordBatch, new_null_array};
 use arrow_schema::Schema;
@@ -19,6 +20,9 @@ use serde_json::{Map, Value};
 use crate::error::{Error, Result};
 use crate::matrix::Variant;
 use crate::problem::suggestion;
+
+/// Steps are written no more often than that.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// What a run set out to do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -61,6 +65,9 @@ pub struct Ledger {
     /// Its row.
     pub row: RunRow,
     steps: Vec<RunStepRow>,
+    /// Whether steps that were made are not written yet.
+    is_behind: bool,
+    written: Instant,
 }
 
 impl Ledger {
@@ -75,7 +82,7 @@ impl Ledger {
                 let workflow = plan.workflow.clone();
                 let outcome = "running".to_owned();
                 let row = RunRow { run, workflow, seed, started_ms, outcome };
-                let ledger = Self { place, row, steps: Vec::new() };
+                let ledger = Self { place, row, steps: Vec::new(), is_behind: false, written: Instant::now() };
                 ledger.write()?;
                 return Ok(ledger);
             }
@@ -83,11 +90,21 @@ impl Ledger {
         unreachable!("the loop ends with a free id")
     }
 
-    /// Enters a step that has ended. Those that were found are written with the next that was made, or with the run's end.
+    /// Enters a step that has ended. It is written at once, or with the next one or [`Ledger::flush`] a moment later: a file for each
+    /// of many short steps would cost more than the steps.
     pub fn step(&mut self, step: RunStepRow) -> Result<()> {
-        let is_cached = step.cached;
+        self.is_behind |= !step.cached;
         self.steps.push(step);
-        if is_cached { Ok(()) } else { self.write_steps() }
+        if self.written.elapsed() >= PAUSE { self.flush() } else { Ok(()) }
+    }
+
+    /// Writes the steps that were made since the last time.
+    pub fn flush(&mut self) -> Result<()> {
+        if std::mem::take(&mut self.is_behind) {
+            self.written = Instant::now();
+            return self.write_steps();
+        }
+        Ok(())
     }
 
     /// Enters how the run ended.

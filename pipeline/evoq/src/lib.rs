@@ -13,6 +13,7 @@ mod child;
 mod command;
 mod diff;
 mod error;
+mod executor;
 mod expand;
 #[cfg(test)]
 mod faults;

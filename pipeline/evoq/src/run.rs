@@ -1,60 +1,110 @@
-//! Runs a plan: each step that is not in the store is made, one after another, and entered in the ledger.
+//! Runs a plan: each step that is not in the store is made as soon as all it reads is there and the machine has room for it.
 
-use std::io::IsTerminal;
+mod machine;
+mod make;
+mod screen;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::{Mutex, PoisonError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
-use evoq_artifacts::{Artifact, Draft, Header, Location, now_ms};
-use evoq_schemas::RunStepRow;
-use indicatif::{ProgressBar, ProgressStyle};
+use evoq_artifacts::Location;
 
-use crate::child::{self, Ended};
+use crate::child;
 use crate::error::{Error, Result};
-use crate::foreign::ForeignCall;
-use crate::ledger::{Ledger, StepRecord, host};
-use crate::plan::{Plan, PlannedStep, Work};
+use crate::executor::{Executor, Local, Slurm};
+use crate::ledger::{Ledger, StepRecord};
+use crate::plan::{Plan, PlannedStep};
 use crate::select::State;
 use crate::workflow::Workflow;
+use machine::{Machine, Share};
+use make::{End, Shop};
+use screen::Screen;
 
-/// How often a log gets a line of a step's progress.
-const EVERY: Duration = Duration::from_secs(10);
+/// How long steps that have ended may be missing in the ledger.
+const FLUSH: Duration = Duration::from_secs(1);
+/// Steps that run at once, at most: each has a thread here.
+const MOST: usize = 256;
 
 /// How steps are run; results do not depend on it.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct How {
-    /// Threads a stage may use; all cores without it.
+    /// Threads a stage may use; all cores that are there without it.
     pub threads: Option<usize>,
+    /// Cores for all steps together; the machine's without it.
+    pub cpus: Option<usize>,
+    /// Bytes of memory for all steps together; the machine's without it.
+    pub memory: Option<u64>,
     /// Trust that no other process writes below the root.
     pub single_writer: bool,
+    /// After a failure, still start what does not depend on it.
+    pub keep_going: bool,
+    /// How often a step that failed is tried again.
+    pub retries: u32,
+    /// The cluster to run on; this machine without it.
+    pub slurm: Option<SlurmHow>,
+}
+
+/// How steps are run on Slurm.
+#[derive(Debug, Clone)]
+pub struct SlurmHow {
+    /// The partition; the cluster's own choice without it.
+    pub partition: Option<String>,
+    /// Tasks of a step whose work divides.
+    pub shards: u32,
+    /// Where the jobs' folders are, shared by all nodes; below the root without it.
+    pub folder: Option<PathBuf>,
 }
 
 /// Runs `plan`; gives the run's id.
-pub fn run(workflow: &Workflow, plan: &Plan, root: &Location, how: How) -> Result<String> {
+pub fn run(workflow: &Workflow, plan: &Plan, root: &Location, how: &How) -> Result<String> {
     if !how.single_writer && plan.steps.iter().any(|step| step.state.runs()) {
         root.probe()?;
     }
+    let (executor, jobs) = executor(how, root)?;
     let mut ledger = Ledger::start(root, &plan.record(&workflow.name), workflow.seed)?;
     let screen = Screen::new(plan);
     screen.say(&format!("run {} of {}: {}", ledger.row.run, workflow.name, counts(plan)));
     let logs = log_folder(&ledger.place, &ledger.row.run);
+    let shop = Shop { executor: executor.as_ref(), logs: &logs, jobs: jobs.as_deref(), how, screen: &screen };
     let start = Instant::now();
-    let result = plan
-        .steps
-        .iter()
-        .filter(|step| step.state != State::Left)
-        .try_for_each(|step| one(step, &mut ledger, &logs, how, &screen));
+    let machine = if how.slurm.is_some() { Machine::boundless(how.cpus) } else { Machine::new(how) };
+    let mut tour = Tour::new(plan, machine, how.keep_going);
+    let result = tour.go(&shop, &mut ledger);
     screen.clear();
+    let result = result.and_then(|()| tour.outcome());
     let outcome = match &result {
         Ok(()) => "done",
         Err(Error::Interrupted) => "stopped",
         Err(_) => "failed",
     };
     ledger.end(outcome)?;
-    result?;
-    screen.say(&format!("run {} is done in {}", ledger.row.run, spent(start.elapsed())));
-    Ok(ledger.row.run)
+    if result.is_err() {
+        tour.tell(&screen);
+    }
+    let end = if result.is_ok() { "is done" } else { outcome };
+    screen.say(&format!("run {} {end} in {}{}", ledger.row.run, spent(start.elapsed()), tour.summary(result.is_ok())));
+    result.map(|()| ledger.row.run)
+}
+
+/// What runs programs, and the folder that its machines share, where there are several.
+fn executor(how: &How, root: &Location) -> Result<(Box<dyn Executor>, Option<PathBuf>)> {
+    let Some(slurm) = &how.slurm else { return Ok((Box::new(Local), None)) };
+    let below = root.join("scratch").join("slurm");
+    let folder = slurm.folder.clone().or_else(|| below.local().map(Path::to_path_buf)).ok_or_else(|| {
+        let root = root.uri();
+        Error::BadInput(format!(
+            "--executor slurm with --root {root}: name a folder that all nodes share by --jobs FOLDER"
+        ))
+    })?;
+    let folder = std::path::absolute(&folder).unwrap_or(folder);
+    let (partition, shards) = (slurm.partition.clone(), slurm.shards);
+    Ok((Box::new(Slurm { folder: folder.clone(), partition, shards }), Some(folder)))
 }
 
 fn counts(plan: &Plan) -> String {
@@ -65,57 +115,6 @@ fn counts(plan: &Plan) -> String {
     };
     let (found, to_make) = (count(|state| state == State::Cached), count(State::runs));
     format!("{} steps, {found} found, {to_make} to make{left}", plan.steps.len())
-}
-
-/// Makes one step, unless it is there.
-fn one(step: &PlannedStep, ledger: &mut Ledger, logs: &Path, how: How, screen: &Screen) -> Result<()> {
-    let (started_ms, start) = (now_ms(), Instant::now());
-    // Two steps of one plan can be one artifact; another run may have made it meanwhile.
-    let found = match step.state {
-        State::Again => {
-            // Another run may have removed it, or not yet made it.
-            if let Some(old) = at(&step.location)? {
-                old.remove()?;
-            }
-            false
-        }
-        state => state == State::Cached || at(&step.location)?.is_some(),
-    };
-    let result = if found { Ok(()) } else { make(step, logs, how, screen) };
-    let record = &step.record;
-    let outcome = match &result {
-        Ok(()) => "done",
-        Err(Error::Interrupted) => "stopped",
-        Err(_) => "failed",
-    };
-    ledger.step(RunStepRow {
-        run: ledger.row.run.clone(),
-        workflow_step: record.step.clone(),
-        round: record.round,
-        variant: record.variant.text(),
-        stage: record.stage.clone(),
-        fingerprint: record.fingerprint.clone(),
-        cached: found,
-        started_ms,
-        seconds: start.elapsed().as_secs_f64(),
-        outcome: outcome.to_owned(),
-        host: host(),
-    })?;
-    let said = match outcome {
-        "done" if found => "found".to_owned(),
-        "done" => format!("made in {}", spent(start.elapsed())),
-        other => other.to_owned(),
-    };
-    screen.ended(step, &said);
-    result
-}
-
-fn at(location: &Location) -> Result<Option<Artifact>> {
-    match Artifact::at(location) {
-        Ok(artifact) => Ok(Some(artifact)),
-        Err(evoq_artifacts::Error::NoArtifact { .. }) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
 }
 
 /// The folder of the logs of `run`, whose entries in the ledger are at `place`: there, or where that is no folder on this
@@ -131,88 +130,6 @@ pub fn log_name(record: &StepRecord) -> String {
     format!("{round}{}{variant}.log", record.step)
 }
 
-fn make(step: &PlannedStep, logs: &Path, how: How, screen: &Screen) -> Result<()> {
-    if child::stopped() {
-        return Err(Error::Interrupted);
-    }
-    screen.started(step);
-    let log = logs.join(log_name(&step.record));
-    let scratch = tempfile::tempdir()
-        .map_err(|error| Error::Program(format!("a temporary folder could not be made: {error}")))?;
-    let mut command = command(step, scratch.path(), how)?;
-    let ended = child::run(&mut command, &log, &|line| screen.progress(step, line))?;
-    if child::stopped() && ended.code != Some(0) {
-        return Err(Error::Interrupted);
-    }
-    let failed = |line, code| Error::Step { step: step.title(), line, log: log.display().to_string(), code };
-    if ended.code != Some(0) {
-        return Err(failed(line_of(&ended), if ended.code == Some(2) { 2 } else { 1 }));
-    }
-    if let Work::Command(call) = &step.work {
-        return commit(step, call, scratch.path()).map_err(|error| failed(error.to_string(), error.exit_code()));
-    }
-    match Artifact::at(&step.location) {
-        Ok(made) if made.fingerprint() == step.record.fingerprint => Ok(()),
-        Ok(made) => {
-            let line = format!(
-                "it wrote an artifact with the fingerprint {}; its plan has {}: the stage counts other parameters or inputs",
-                made.fingerprint(),
-                step.record.fingerprint
-            );
-            Err(failed(line, 1))
-        }
-        Err(error) => Err(failed(format!("it ended without an artifact: {error}"), 1)),
-    }
-}
-
-fn line_of(ended: &Ended) -> String {
-    match ended.code {
-        // A stage says its own name in front, which the message says already.
-        Some(_) => ended.line.split_once(": error: ").map_or(ended.line.as_str(), |(_, rest)| rest).to_owned(),
-        None => format!("a signal ended it; before, it said: {}", ended.line),
-    }
-}
-
-/// The program of a step with all its flags.
-fn command(step: &PlannedStep, scratch: &Path, how: How) -> Result<Command> {
-    match &step.work {
-        Work::Stage { program, flags, .. } => {
-            let mut command = Command::new(program);
-            for (name, uris) in &step.inputs {
-                command.args(uris.iter().map(|uri| format!("--{name}={uri}")));
-            }
-            command.args(flags).arg(format!("--out={}", step.location.uri()));
-            let cpus = step.resources.cpus.and_then(|cpus| usize::try_from(cpus).ok());
-            let threads = [how.threads, cpus].into_iter().flatten().min();
-            command.args(threads.map(|threads| format!("--threads={threads}")));
-            command.args(how.single_writer.then_some("--single-writer"));
-            Ok(command)
-        }
-        Work::Command(call) => {
-            let mut arguments = call.prepare(&step.inputs, scratch)?.into_iter();
-            let mut command = Command::new(PathBuf::from(arguments.next().unwrap_or_default()));
-            command.args(arguments).current_dir(&call.folder);
-            Ok(command)
-        }
-    }
-}
-
-/// Takes what a command wrote into the store.
-fn commit(step: &PlannedStep, call: &ForeignCall, scratch: &Path) -> Result<()> {
-    let record = &step.record;
-    let header = Header {
-        stage: record.stage.clone(),
-        stage_version: record.version,
-        fingerprint: record.fingerprint.clone(),
-        parameters: record.parameters.clone(),
-        inputs: record.inputs.clone(),
-    };
-    let mut draft = Draft::new(&step.location, header);
-    call.collect(&mut draft, scratch)?;
-    draft.commit()?;
-    Ok(())
-}
-
 /// `35 s`, `3 min 20 s`.
 fn spent(time: Duration) -> String {
     match time.as_secs() {
@@ -222,181 +139,192 @@ fn spent(time: Duration) -> String {
     }
 }
 
-/// What is shown while steps run: a live line on a terminal, plain lines elsewhere. All on stderr.
-struct Screen {
-    bar: Option<ProgressBar>,
-    names: usize,
-    stages: usize,
-    variants: usize,
-    last: Mutex<Instant>,
+/// How far a step of a run is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// It has not begun.
+    Waits,
+    /// It is being made.
+    Runs,
+    /// It was made.
+    Made,
+    /// It was there.
+    Found,
+    /// It failed, or was stopped.
+    Failed,
+    /// It reads, over however many steps, this one, which failed.
+    Barred(usize),
+    /// It was not asked for.
+    Left,
 }
 
-impl Screen {
-    fn new(plan: &Plan) -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
-            let bar = ProgressBar::new_spinner();
-            if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg} {elapsed}") {
-                bar.set_style(style);
-            }
-            bar.enable_steady_tick(Duration::from_millis(200));
-            bar
-        });
-        let widest = |name: fn(&PlannedStep) -> &str| plan.steps.iter().map(|it| name(it).len()).max().unwrap_or(0);
-        let (names, stages) = (widest(|it| &it.record.step), widest(|it| &it.record.stage));
-        let variants = plan.steps.iter().map(|it| it.record.variant.to_string().len()).max().unwrap_or(0);
-        Self { bar, names, stages, variants, last: Mutex::new(Instant::now()) }
+/// A step that has ended, and what it held of the machine.
+type Ended = (usize, Share, End);
+
+/// A run on its way through the plan.
+struct Tour<'a> {
+    plan: &'a Plan,
+    fates: Vec<Fate>,
+    machine: Machine,
+    /// Artifacts that this run makes or has made: two steps of a plan can be one artifact.
+    places: BTreeSet<&'a str>,
+    keep_going: bool,
+    /// The steps that failed, in the order in which they did.
+    failures: Vec<(usize, Error)>,
+}
+
+impl<'a> Tour<'a> {
+    fn new(plan: &'a Plan, machine: Machine, keep_going: bool) -> Self {
+        let fate = |step: &PlannedStep| if step.state == State::Left { Fate::Left } else { Fate::Waits };
+        let fates = plan.steps.iter().map(fate).collect();
+        Self { plan, fates, machine, places: BTreeSet::new(), keep_going, failures: Vec::new() }
     }
 
-    fn say(&self, line: &str) {
-        match &self.bar {
-            Some(bar) if !bar.is_finished() => bar.println(line),
-            _ => eprintln!("{line}"),
+    /// Makes every step that can be made. Fails where the ledger does; failures of steps are kept.
+    fn go(&mut self, shop: &Shop<'a>, ledger: &mut Ledger) -> Result<()> {
+        for (i, step) in self.plan.steps.iter().enumerate().filter(|(_, step)| step.state == State::Cached) {
+            self.fates[i] = Fate::Found;
+            let end = End::found();
+            shop.screen.ended(i, step, &end);
+            ledger.step(end.row(step, &ledger.row.run))?;
+        }
+        let (tell, told) = channel();
+        thread::scope(|scope| {
+            let mut written = Ok(());
+            loop {
+                // A ledger that cannot be written ends the run; what runs ends by itself.
+                if written.is_ok() {
+                    self.start(scope, shop, &tell);
+                }
+                if !self.fates.contains(&Fate::Runs) {
+                    return written;
+                }
+                match next(&told) {
+                    Some(ended) => {
+                        let entered = self.enter(ended, shop, ledger);
+                        written = written.and(entered);
+                    }
+                    None => written = written.and_then(|()| ledger.flush()),
+                }
+            }
+        })
+    }
+
+    /// Starts the steps that are ready, in the plan's order, as far as there is room for them.
+    fn start<'scope>(&mut self, scope: &'scope Scope<'scope, '_>, shop: &Shop<'a>, tell: &Sender<Ended>)
+    where
+        'a: 'scope,
+    {
+        let plan = self.plan;
+        for (i, step) in plan.steps.iter().enumerate() {
+            if child::stopped() || (!self.failures.is_empty() && !self.keep_going) {
+                return;
+            }
+            if !self.is_ready(i) {
+                continue;
+            }
+            let Some(share) = self.machine.take(&step.resources) else { continue };
+            self.fates[i] = Fate::Runs;
+            // What this run has made is found the second time, also where it is to be made again.
+            let is_known = !self.places.insert(step.location.uri());
+            shop.screen.started(i, step);
+            let (shop, tell) = (*shop, tell.clone());
+            scope.spawn(move || {
+                let make = || shop.make(i, step, &share, is_known);
+                // A fault of ours fails the step; without an end the run would wait for ever.
+                let end = catch_unwind(AssertUnwindSafe(make)).unwrap_or_else(|_| End::panicked(step));
+                // The run waits for every step that it has started.
+                let _ = tell.send((i, share, end));
+            });
         }
     }
 
-    fn head(&self, step: &PlannedStep) -> String {
-        let round = step.record.round.map_or_else(|| "-".to_owned(), |round| round.to_string());
-        let (names, stages, variants) = (self.names, self.stages, self.variants);
-        let head = format!("{round:>3}  {:names$}  {:stages$}", step.record.step, step.record.stage);
-        if variants == 0 { head } else { format!("{head}  {:variants$}", step.record.variant.to_string()) }
-    }
-
-    fn started(&self, step: &PlannedStep) {
-        match &self.bar {
-            Some(bar) => {
-                bar.reset_elapsed();
-                bar.set_message(self.head(step));
-            }
-            None => self.say(&format!("{}  begins", self.head(step))),
+    /// Whether all that a waiting step reads is there, and nothing else makes the same artifact now.
+    fn is_ready(&mut self, i: usize) -> bool {
+        if self.fates[i] != Fate::Waits {
+            return false;
         }
+        let step = &self.plan.steps[i];
+        for &need in &step.needs {
+            match self.fates[need] {
+                Fate::Failed => self.fates[i] = Fate::Barred(need),
+                Fate::Barred(root) => self.fates[i] = Fate::Barred(root),
+                _ => {}
+            }
+        }
+        let is_there = |&need: &usize| matches!(self.fates[need], Fate::Made | Fate::Found);
+        let runs = || self.fates.iter().enumerate().filter(|(_, fate)| **fate == Fate::Runs);
+        self.fates[i] == Fate::Waits
+            && step.needs.iter().all(is_there)
+            && runs().count() < MOST
+            && !runs().any(|(k, _)| self.plan.steps[k].location.uri() == step.location.uri())
     }
 
-    fn progress(&self, step: &PlannedStep, line: &str) {
-        let line = line.strip_prefix("progress: ").unwrap_or(line);
-        let Some(bar) = &self.bar else {
-            let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-            if last.elapsed() >= EVERY {
-                *last = Instant::now();
-                self.say(&format!("{}  {line}", self.head(step)));
-            }
-            return;
+    fn enter(&mut self, (i, share, end): Ended, shop: &Shop<'a>, ledger: &mut Ledger) -> Result<()> {
+        let step = &self.plan.steps[i];
+        self.machine.give_back(share);
+        shop.screen.ended(i, step, &end);
+        let entered = ledger.step(end.row(step, &ledger.row.run));
+        self.fates[i] = match &end.result {
+            Ok(()) if end.is_found => Fate::Found,
+            Ok(()) => Fate::Made,
+            Err(_) => Fate::Failed,
         };
-        bar.set_message(format!("{}  {line}", self.head(step)));
-    }
-
-    fn ended(&self, step: &PlannedStep, said: &str) {
-        self.say(&format!("{}  {said}", self.head(step)));
-    }
-
-    fn clear(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
+        if let Err(error) = end.result {
+            self.failures.push((i, error));
         }
+        entered
+    }
+
+    /// How the run ended: Ctrl-C before all, else the failure, or all of them.
+    fn outcome(&mut self) -> Result<()> {
+        let is_over = |fate: &Fate| matches!(fate, Fate::Made | Fate::Found | Fate::Left);
+        if self.fates.iter().all(is_over) {
+            return Ok(());
+        }
+        if child::stopped() {
+            return Err(Error::Interrupted);
+        }
+        let mut errors: Vec<Error> = std::mem::take(&mut self.failures).into_iter().map(|(_, error)| error).collect();
+        if errors.len() == 1 {
+            return errors.pop().map_or(Ok(()), Err);
+        }
+        let code = if errors.iter().any(|error| error.exit_code() == 2) { 2 } else { 1 };
+        let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        Err(Error::Steps { count: lines.len(), lines: lines.join("\n"), code })
+    }
+
+    /// Says which steps were not begun for the sake of another.
+    fn tell(&mut self, screen: &Screen) {
+        for i in 0..self.plan.steps.len() {
+            // Each knows by those before it.
+            self.is_ready(i);
+            if let Fate::Barred(failed) = self.fates[i] {
+                let title = self.plan.steps[failed].title();
+                screen.line(&self.plan.steps[i], &format!("not run: it needs {title}, which did not end well"));
+            }
+        }
+    }
+
+    fn summary(&self, is_done: bool) -> String {
+        let count = |is: fn(&Fate) -> bool| self.fates.iter().filter(|fate| is(fate)).count();
+        let made = count(|fate| *fate == Fate::Made);
+        let found = count(|fate| *fate == Fate::Found);
+        let ended = format!(": {made} made, {found} found");
+        if is_done {
+            return ended;
+        }
+        let failed = count(|fate| *fate == Fate::Failed);
+        let not_run = count(|fate| matches!(fate, Fate::Waits | Fate::Barred(_)));
+        format!("{ended}, {failed} failed or stopped, {not_run} not run")
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::foreign::tests::{pairs_file, place};
-    use crate::ledger::run_steps;
-    use crate::stages::Stages;
-    use crate::why::reasons;
-
-    /// A folder with a workflow and a table, and what running it with `sets` gives.
-    struct Flow(tempfile::TempDir);
-
-    impl Flow {
-        fn new(text: &str) -> Self {
-            let folder = tempfile::tempdir().unwrap();
-            evoq_artifacts::write_file(&folder.path().join("flow.yaml"), text.as_bytes()).unwrap();
-            pairs_file(&folder.path().join("pairs.parquet"), 3, false);
-            Self(folder)
-        }
-
-        fn root(&self) -> Location {
-            place(&self.0.path().join("root"))
-        }
-
-        fn planned(&self, sets: &[&str]) -> Result<(Workflow, Plan)> {
-            let sets: Vec<String> = sets.iter().map(|&set| set.to_owned()).collect();
-            let workflow = Workflow::open(&self.0.path().join("flow.yaml"), &sets)?;
-            let plan = Plan::new(&workflow, &self.root(), &Stages::default())?;
-            Ok((workflow, plan))
-        }
-
-        fn run(&self, sets: &[&str]) -> Result<Vec<RunStepRow>> {
-            let (workflow, plan) = self.planned(sets)?;
-            let run = run(&workflow, &plan, &self.root(), How::default())?;
-            run_steps(&self.root(), &run)
-        }
-
-        fn why(&self, sets: &[&str]) -> Vec<Option<String>> {
-            let (workflow, plan) = self.planned(sets).unwrap();
-            reasons(&plan, &workflow.name, &self.root()).unwrap()
-        }
-    }
-
-    const FLOW: &str = "\
-evoq: 1
-name: flow
-params: { word: one }
-steps:
-  made: { run: [cp, ./pairs.parquet, '{out.pairs}'], out: [pairs] }
-  copied:
-    run: [sh, -c, 'echo ${word}; cp {in.pairs}/* {out.pairs}']
-    in: { pairs: made }
-    out: [pairs]
-";
-
-    #[test]
-    fn a_step_is_made_once_and_then_found() {
-        let flow = Flow::new(FLOW);
-        assert_eq!(flow.why(&[]), [Some("never made".to_owned()), Some("never made".to_owned())]);
-        let cached = |steps: Vec<RunStepRow>| steps.iter().map(|step| step.cached).collect::<Vec<_>>();
-        assert_eq!(cached(flow.run(&[]).unwrap()), [false, false]);
-        assert_eq!(cached(flow.run(&[]).unwrap()), [true, true]);
-        assert_eq!(flow.why(&[]), [None, None]);
-        let why = flow.why(&["word=two"]);
-        assert!(why[1].as_ref().unwrap().starts_with("parameter `run` sh,-c,echo one"), "{why:?}");
-        assert_eq!(cached(flow.run(&["word=two"]).unwrap()), [true, false]);
-    }
-
-    #[test]
-    fn a_changed_file_is_a_changed_step_and_so_is_what_reads_it() {
-        let flow = Flow::new(FLOW);
-        flow.run(&[]).unwrap();
-        pairs_file(&flow.0.path().join("pairs.parquet"), 4, false);
-        let why = flow.why(&[]);
-        assert_eq!(why[1].as_deref(), Some("input `pairs` changed"));
-        assert_eq!(why[0].as_deref(), Some("the content of `run` changed"));
-    }
-
-    #[test]
-    fn a_failed_step_is_told_with_its_own_words_and_its_log_and_is_not_in_the_store() {
-        let flow = Flow::new(&FLOW.replace("cp {in.pairs}/* {out.pairs}", "echo no luck >&2; exit 3; : {out.pairs}"));
-        let error = flow.run(&[]).unwrap_err();
-        assert_eq!(error.exit_code(), 1);
-        let told = error.to_string();
-        assert!(
-            told.starts_with("step copied failed: no luck\n  its log is ") && told.ends_with("/logs/copied.log"),
-            "{told}"
-        );
-        assert_eq!(flow.why(&[]), [None, Some("not finished by the last run".to_owned())]);
-    }
-
-    #[test]
-    fn a_table_that_breaks_its_schema_is_refused_by_table_and_column() {
-        let flow = Flow::new(FLOW);
-        pairs_file(&flow.0.path().join("pairs.parquet"), 3, true);
-        let told = flow.run(&[]).unwrap_err().to_string();
-        assert!(told.contains("table `pairs`: column `pair_id` has type Int64; expected Utf8"), "{told}");
-        assert!(!flow.planned(&[]).unwrap().1.steps[0].found);
-    }
-
-    #[test]
-    fn times_are_short() {
-        let shown = |ms| spent(Duration::from_millis(ms));
-        assert_eq!([shown(1234), shown(35_900), shown(200_000)], ["1.2 s", "35 s", "3 min 20 s"]);
+/// The next step to end; none when it is time to write the ledger.
+fn next(told: &Receiver<Ended>) -> Option<Ended> {
+    match told.recv_timeout(FLUSH) {
+        Ok(ended) => Some(ended),
+        Err(RecvTimeoutError::Timeout) => None,
+        Err(RecvTimeoutError::Disconnected) => unreachable!("the run keeps a sender of its own"),
     }
 }

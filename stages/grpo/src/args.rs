@@ -1,9 +1,9 @@
 //! The flags of `evoq-grpo`, and those of Eq. 2 to 4 that it shares with `evoq-grpo rewards`.
 
 use clap::ValueEnum;
-use evoq_policy::Reasoning;
 use evoq_policy::optimizer::Hyper;
 use evoq_policy::train::Trainable;
+use evoq_policy::{Place, Reasoning};
 use evoq_stage::range::{at_least_0, count, positive, share};
 use evoq_stage::{Keeping, bad_input};
 use serde::Serialize;
@@ -94,6 +94,9 @@ pub struct Args {
     /// Seed of the order of pairs, of the completions and of the votes that are checked
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+    /// Where the policy answers and learns: the CPU in f32, or CUDA in bf16 (O)
+    #[arg(long, value_enum, default_value = "cpu")]
+    pub device: Place,
 
     /// What a rating is rewarded for
     #[arg(long, value_enum, default_value = "preference", help_heading = "Rewards and advantages, Eq. 2 to 4")]
@@ -266,7 +269,7 @@ pub(crate) mod tests {
     use clap::{Args as _, Command, FromArgMatches};
 
     /// What the flags stand for, or what is wrong with them.
-    fn parsed(flags: &[&str]) -> Result<Args, clap::Error> {
+    pub(crate) fn parsed(flags: &[&str]) -> Result<Args, clap::Error> {
         let command = Args::augment_args(Command::new("evoq-grpo"));
         Args::from_arg_matches(&command.try_get_matches_from([&["evoq-grpo"], flags].concat())?)
     }

@@ -3,7 +3,7 @@
 
 use evoq_pictures::Pictures;
 use evoq_policy::sample::{Asked, Draw, Request, Sampling};
-use evoq_policy::{Features, Policy, Question, Side, parse_comparison};
+use evoq_policy::{Answerer, Features, Question, Side, parse_comparison};
 use evoq_schemas::ImageId;
 use evoq_schemas::draws::key;
 use rand::SeedableRng;
@@ -58,7 +58,7 @@ pub(crate) struct Votes {
 
 /// The votes of `policy` on `pairs`. A check asks the same with the same draws each time, so that what changes is the policy.
 pub(crate) fn votes(
-    policy: &Policy,
+    policy: &Answerer,
     pictures: &Pictures,
     pairs: &[[ImageId; 2]],
     question: &Question,

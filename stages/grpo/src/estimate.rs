@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use clap::Parser;
-use evoq_policy::device::Place;
 use evoq_policy::{Config, Error, Processor, Sampling, Work, estimate, published};
 use evoq_stage::bad_input;
 
@@ -30,9 +29,6 @@ pub(crate) struct Estimate {
     /// Height of the pictures
     #[arg(long, value_name = "PIXELS", default_value_t = 768, value_parser = clap::value_parser!(u32).range(1..))]
     height: u32,
-    /// The engine
-    #[arg(long, value_enum, default_value = "cpu")]
-    device: Place,
     /// The flags of the training.
     #[command(flatten)]
     args: Args,
@@ -40,7 +36,7 @@ pub(crate) struct Estimate {
 
 /// The text for stdout.
 pub(crate) fn text(arguments: &[std::ffi::OsString]) -> anyhow::Result<String> {
-    let Estimate { shape, width, height, device, args } = Estimate::try_parse_from(arguments)?;
+    let Estimate { shape, width, height, args } = Estimate::try_parse_from(arguments)?;
     let (config, processor) = read(&shape).map_err(|error| bad_input(format!("--estimate {shape}: {error}")))?;
     let grid = processor
         .grid(width, height)
@@ -50,7 +46,7 @@ pub(crate) fn text(arguments: &[std::ffi::OsString]) -> anyhow::Result<String> {
         RewardKind::Absolute => args.pictures_per_update,
     };
     let work = Work {
-        place: device,
+        place: args.device,
         trainable: args.learning.trainable(),
         grid,
         pictures: args.learning.at_a_time(picture_bytes(&config, grid)).min(pictures),

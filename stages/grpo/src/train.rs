@@ -1,10 +1,9 @@
 //! The training loop: updates in their order, the rows they leave, the policy at the end.
 
 use anyhow::Context;
-use candle_core::Device;
 use evoq_pictures::Pictures;
-use evoq_policy::Policy;
 use evoq_policy::optimizer::{AdamW, Schedule, TensorState};
+use evoq_policy::{Error, Learner};
 use evoq_schemas::{Rollout, Update};
 use evoq_stage::{Grows, Job, Taken, Trained, Training, bad_input};
 
@@ -17,14 +16,19 @@ pub(crate) fn train(args: &Args, job: &mut Job) -> anyhow::Result<()> {
     args.check()?;
     let course = course(args, job)?;
     let pictures = Pictures::open(job.artifacts("images"))?;
-    let policy = Policy::load(&job.policy("policy")?.folder, &Device::Cpu)
-        .map_err(|error| bad_input(format!("--policy: {error}")))?;
+    let policy = Learner::load(&job.policy("policy")?.folder, args.device)
+        .map_err(|error| bad_input(format!("--{}: {error}", if is_device(&error) { "device" } else { "policy" })))?;
     let trainer = Trainer::new(args, &policy, &pictures, &course)?;
     let optimizer = AdamW::new(trainer.variables().into_iter(), args.descent.hyper())?;
     descend(args, job, &trainer, optimizer, course.batches.len())?;
     let folder = job.scratch_folder()?;
     policy.save(folder.path())?;
     job.put_policy(folder.path())
+}
+
+/// Whether the device is at fault, and not the checkpoint.
+fn is_device(error: &Error) -> bool {
+    matches!(error, Error::NoDevice { .. })
 }
 
 /// Takes the updates, from where an earlier run of this step was, and writes their tables.

@@ -1,20 +1,24 @@
 //! One update: ratings of the batch's pictures, their rewards and advantages, the gradient, the step.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use candle_core::{Device, Tensor, Var};
 use evoq_pictures::Pictures;
 use evoq_policy::optimizer::AdamW;
 use evoq_policy::sample::{Asked, Completion, Draw, Request, Sampling};
-use evoq_policy::train::{GradientSum, Gradients, Group, Learnt};
-use evoq_policy::{Config, Features, Grid, InvalidReply, Pixels, Policy, Prompt, Question, Task, parse_score};
+use evoq_policy::train::{Gradients, Group, Learnt};
+use evoq_policy::{
+    Answerer, Config, Features, Grid, InvalidReply, Learner, Pixels, Prompt, Question, Task, parse_score,
+};
 use evoq_schemas::draws::key;
 use evoq_schemas::{ImageId, Rollout, Update};
 use evoq_stage::Laps;
 use rayon::prelude::*;
+use tracing::debug_span;
 
 use crate::Args;
 use crate::args::MICRO_BATCH;
@@ -28,9 +32,9 @@ use crate::rows::{rollouts, summary};
 /// What stays the same from update to update.
 pub(crate) struct Trainer<'a> {
     args: &'a Args,
-    policy: &'a Policy,
+    learner: &'a Learner,
     /// The frozen reference policy.
-    reference: Policy,
+    reference: Learner,
     learnt: Learnt,
     pictures: &'a Pictures,
     course: &'a Course,
@@ -39,7 +43,7 @@ pub(crate) struct Trainer<'a> {
 
 /// A picture of a batch with its K completions.
 pub(crate) struct Rated {
-    pixels: Pixels,
+    id: ImageId,
     group: Group,
     pub(crate) completions: Vec<Completion>,
     pub(crate) scores: Vec<Result<f64, InvalidReply>>,
@@ -67,26 +71,31 @@ pub(crate) struct Descended {
 }
 
 impl<'a> Trainer<'a> {
-    /// Trains `policy`, which is the reference policy as it is now.
+    /// Trains `learner`, which is the reference policy as it is now.
     pub(crate) fn new(
         args: &'a Args,
-        policy: &'a Policy,
+        learner: &'a Learner,
         pictures: &'a Pictures,
         course: &'a Course,
     ) -> anyhow::Result<Self> {
         let sampling = Sampling { temperature: args.temperature, max_tokens: args.max_tokens, ..Sampling::default() };
-        let learnt = Learnt::new(policy, args.learning.trainable(), args.seed)?;
-        Ok(Self { args, policy, reference: policy.frozen()?, learnt, pictures, course, sampling })
+        let learnt = learner.learnt(args.learning.trainable(), args.seed)?;
+        Ok(Self { args, learner, reference: learner.frozen()?, learnt, pictures, course, sampling })
     }
 
     /// What the optimizer moves.
     pub(crate) fn variables(&self) -> Vec<(String, Var)> {
-        self.learnt.variables(self.policy)
+        self.learner.variables(&self.learnt)
     }
 
     /// Brings the policy's weights up to what was learnt: after each step, and after the optimizer's state was put back.
     pub(crate) fn merge(&self) -> anyhow::Result<()> {
-        Ok(self.learnt.merge(self.policy, &self.reference.weights)?)
+        Ok(self.learner.merge(&self.learnt, &self.reference)?)
+    }
+
+    /// The policy as it is now.
+    fn policy(&self) -> &Answerer {
+        self.learner.answerer()
     }
 
     /// Takes the optimizer's steps on the batch of update `index`, from 0, and tells what happened.
@@ -97,12 +106,13 @@ impl<'a> Trainer<'a> {
         let batch = &self.course.batches[index];
         let number = index as u32;
         let mut laps = Laps::start();
-        let rated = self.rate(number, &batch.pictures, &mut laps)?;
+        let (rated, kept) = self.rate(number, &batch.pictures, &mut laps)?;
         let replies: Vec<Vec<Reply>> = rated.iter().map(Rated::replies).collect();
         let earned = earn(&batch.goals, &replies, &self.args.constants);
         // Every picture's divergence goes into the rows; only those that count are learnt from.
         let counted: Vec<(&Rated, &Earned)> = rated.iter().zip(&earned).filter(|(_, earned)| earned.counts).collect();
-        let descended = self.descend(optimizer, &counted, learning_rate, &mut laps)?;
+        let descended = self.descend(optimizer, &counted, &kept, learning_rate, &mut laps)?;
+        drop(kept);
         let votes = self.check_votes(index)?;
         if votes.is_some() {
             laps.lap("votes", None);
@@ -112,64 +122,82 @@ impl<'a> Trainer<'a> {
         Ok(Updated { rollouts, update, laps })
     }
 
-    /// Looks at the pictures, draws the K completions of each, and asks the reference policy about them.
-    fn rate(&self, index: u32, ids: &[ImageId], laps: &mut Laps) -> anyhow::Result<Vec<Rated>> {
-        let load = |id: &ImageId| Ok(self.policy.pixels(&self.pictures.load(id)?)?);
-        let mut pixels: Vec<Pixels> = ids.par_iter().map(load).collect::<anyhow::Result<_>>()?;
-        let mut rated = Vec::with_capacity(ids.len());
-        for range in self.micro_batches(pixels.iter().map(|it| it.grid)) {
-            let ids = &ids[range.clone()];
-            rated.extend(self.rate_some(index, ids, pixels.drain(..range.len()).collect(), laps)?);
+    /// Looks at the pictures, draws the K completions of each, and asks the reference policy about them. The pictures' pixels
+    /// come along where one micro-batch holds them all; elsewhere each micro-batch loads its own.
+    fn rate(&self, index: u32, ids: &[ImageId], laps: &mut Laps) -> anyhow::Result<(Vec<Rated>, Vec<Pixels>)> {
+        let ranges = self.micro_batches(ids.iter())?;
+        let (mut rated, mut kept) = (Vec::with_capacity(ids.len()), Vec::new());
+        for range in &ranges {
+            let (some, pixels) = self.rate_some(index, &ids[range.clone()], laps)?;
+            rated.extend(some);
+            if ranges.len() == 1 {
+                kept = pixels;
+            }
         }
         let valid = rated.iter().flat_map(|it| &it.scores).filter(|it| it.is_ok()).count();
         let asked = rated.len() * usize::from(self.args.samples);
         Collapse::check("ratings", valid, asked, self.args.checks.min_valid_rate)?;
-        Ok(rated)
+        Ok((rated, kept))
     }
 
     /// [`Self::rate`] of one micro-batch.
-    fn rate_some(
-        &self,
-        index: u32,
-        ids: &[ImageId],
-        pixels: Vec<Pixels>,
-        laps: &mut Laps,
-    ) -> anyhow::Result<Vec<Rated>> {
+    fn rate_some(&self, index: u32, ids: &[ImageId], laps: &mut Laps) -> anyhow::Result<(Vec<Rated>, Vec<Pixels>)> {
+        let span = debug_span!("sampling").entered();
         let question = Question::new(Task::Score, self.args.reasoning);
-        let features = self.policy.look_all(&pixels)?;
-        let prompts = pixels.iter().map(|it| self.policy.prompt(&question, &[it.grid]));
+        let pixels = self.pixels(ids)?;
+        let features = self.policy().look_all(&pixels)?;
+        let prompts = pixels.iter().map(|it| self.policy().prompt(&question, &[it.grid]));
         let prompts: Vec<Prompt> = prompts.collect::<Result<_, _>>()?;
         let requests = ids.iter().zip(asked(&prompts, &features)).map(|(id, asked)| Request {
             asked,
             draws: (0..self.args.samples).map(|k| self.draw(index, id, k)).collect(),
         });
-        let completions = self.policy.sample(&requests.collect::<Vec<_>>(), &self.sampling)?;
+        let completions = self.policy().sample(&requests.collect::<Vec<_>>(), &self.sampling)?;
         let said: Vec<Vec<Vec<u32>>> =
             completions.iter().map(|it| it.iter().map(|reply| reply.ids.clone()).collect()).collect();
         let tokens = said.iter().flatten().map(|ids| ids.len() as u64).sum();
+        drop(span);
         laps.lap("sampling", Some(tokens));
+        let span = debug_span!("reference").entered();
+        let reference = self.reference.answerer();
         // A frozen vision tower is the reference policy's own.
-        let features = if self.args.learning.moves_vision() { self.reference.look_all(&pixels)? } else { features };
+        let features = if self.args.learning.moves_vision() { reference.look_all(&pixels)? } else { features };
         let groups: Vec<&[Vec<u32>]> = said.iter().map(Vec::as_slice).collect();
-        let reference = self.reference.completion_logprobs(&asked(&prompts, &features), &groups)?;
+        let reference = reference.completion_logprobs(&asked(&prompts, &features), &groups)?;
+        drop(span);
         laps.lap("reference", Some(tokens));
-        let rated = pixels.into_iter().zip(prompts).zip(said).zip(completions).zip(reference);
-        let rated = rated.map(|((((pixels, prompt), said), completions), reference)| Rated {
-            pixels,
+        let rated = ids.iter().zip(prompts).zip(said).zip(completions).zip(reference);
+        let rated = rated.map(|((((id, prompt), said), completions), reference)| Rated {
+            id: id.clone(),
             group: Group { prompt, pictures: vec![0], completions: said },
             scores: completions.iter().map(|it| parse_score(&it.text)).collect(),
             completions,
             reference,
         });
-        Ok(rated.collect())
+        Ok((rated.collect(), pixels))
+    }
+
+    /// The pictures as the vision tower reads them.
+    fn pixels(&self, ids: &[ImageId]) -> anyhow::Result<Vec<Pixels>> {
+        let load = |id: &ImageId| {
+            let picture = self.pictures.load(id)?;
+            self.policy().pixels(&picture).with_context(|| format!("picture `{id}`"))
+        };
+        ids.par_iter().map(load).collect()
     }
 
     /// Pictures cut into runs that are held in memory together: by `--micro-batch`, or by the bytes of their shapes.
-    fn micro_batches(&self, grids: impl Iterator<Item = Grid>) -> Vec<Range<usize>> {
-        match self.args.learning.micro_batch {
-            Some(count) => runs(grids.map(|_| 1), count),
-            None => runs(grids.map(|grid| picture_bytes(&self.policy.config, grid)), MICRO_BATCH),
+    fn micro_batches<'b>(&self, ids: impl Iterator<Item = &'b ImageId>) -> anyhow::Result<Vec<Range<usize>>> {
+        if let Some(count) = self.args.learning.micro_batch {
+            return Ok(runs(ids.map(|_| 1), count));
         }
+        let bytes = |id: &ImageId| {
+            let row = self.pictures.row(id)?;
+            let grid = self.policy().processor().grid(row.width, row.height);
+            Ok(picture_bytes(self.policy().config(), grid.with_context(|| format!("picture `{id}`"))?))
+        };
+        let sizes = ids.map(bytes).collect::<anyhow::Result<Vec<_>>>()?;
+        Ok(runs(sizes.into_iter(), MICRO_BATCH))
     }
 
     /// The draws of completion `k` about a picture, keyed by what they are for.
@@ -182,6 +210,7 @@ impl<'a> Trainer<'a> {
         &self,
         optimizer: &mut AdamW,
         counted: &[(&Rated, &Earned)],
+        kept: &[Pixels],
         learning_rate: f64,
         laps: &mut Laps,
     ) -> anyhow::Result<Descended> {
@@ -191,15 +220,17 @@ impl<'a> Trainer<'a> {
         }
         let memory = Memory::of(counted.len());
         for pass in 0..self.args.iterations {
-            let gradients = self.gradients(counted, &memory)?;
+            let gradients = debug_span!("gradients").in_scope(|| self.gradients(counted, kept, &memory))?;
             laps.lap("gradients", None);
             let total: f64 = gradients.losses.iter().map(|loss| f64::from(*loss)).sum();
             ensure!(
                 total.is_finite(),
                 "the loss is {total}; lower --learning-rate, or go back to the policy before this run"
             );
+            let span = debug_span!("step").entered();
             let step = optimizer.step(&gradients.by_name, learning_rate)?;
             self.merge()?;
+            drop(span);
             laps.lap("step", None);
             if pass == 0 {
                 (descended.loss, descended.gradient_norm) = (total, step.gradient_norm);
@@ -211,12 +242,14 @@ impl<'a> Trainer<'a> {
     }
 
     /// Gradients of the mean of the pictures' losses, micro-batch by micro-batch.
-    fn gradients(&self, counted: &[(&Rated, &Earned)], memory: &Memory) -> anyhow::Result<Gradients> {
+    fn gradients(&self, counted: &[(&Rated, &Earned)], kept: &[Pixels], memory: &Memory) -> anyhow::Result<Gradients> {
         let descent = &self.args.descent;
         let constants = Constants { epsilon: descent.epsilon, beta: descent.beta };
-        let mut sum = GradientSum::new(&self.learnt);
-        for range in self.micro_batches(counted.iter().map(|(it, _)| it.pixels.grid)) {
-            let pixels: Vec<Pixels> = counted[range.clone()].iter().map(|(it, _)| it.pixels.clone()).collect();
+        let mut sum = self.learner.begin(&self.learnt);
+        for range in self.micro_batches(counted.iter().map(|(it, _)| &it.id))? {
+            let ids = counted[range.clone()].iter().map(|(it, _)| it.id.clone());
+            let is_all = kept.len() == range.len();
+            let pixels = if is_all { Cow::Borrowed(kept) } else { Cow::Owned(self.pixels(&ids.collect::<Vec<_>>())?) };
             let groups = counted[range.clone()].iter().enumerate();
             let groups: Vec<Group> =
                 groups.map(|(i, (it, _))| Group { pictures: vec![i], ..it.group.clone() }).collect();
@@ -234,7 +267,7 @@ impl<'a> Trainer<'a> {
                 memory.ratios.fetch_add(of, Ordering::Relaxed);
                 loss(descent.objective, logprobs, &known, constants)? * (1.0 / counted.len() as f64)
             };
-            self.policy.accumulate(&mut sum, &pixels, &groups, &group_loss, None)?;
+            self.learner.accumulate(&mut sum, &pixels, &groups, &group_loss)?;
         }
         Ok(sum.finish()?)
     }
@@ -247,7 +280,8 @@ impl<'a> Trainer<'a> {
             return Ok(None);
         }
         let question = Question::new(Task::Compare, self.args.reasoning);
-        let found = votes(self.policy, self.pictures, &self.course.checked, &question, &self.sampling, self.args.seed)?;
+        let found =
+            votes(self.policy(), self.pictures, &self.course.checked, &question, &self.sampling, self.args.seed)?;
         Collapse::check("votes", found.valid, found.asked, checks.min_valid_rate)?;
         Ok(Some(found))
     }
@@ -318,6 +352,8 @@ fn padded(rows: &[Vec<f32>], like: &Tensor) -> candle_core::Result<Tensor> {
     Tensor::from_vec(values, (count, width), like.device())
 }
 
+#[cfg(test)]
+mod engines;
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,6 +9,7 @@ mod folder;
 mod pictures;
 mod program;
 pub mod servers;
+pub mod slurm;
 
 pub use folder::{Folder, rows, table};
 pub use pictures::{original, stored, texture, variant};

@@ -1,6 +1,7 @@
 //! A store that is busy, and lines that lose requests and answers.
 
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use crate::proxy::{Fate, line_to};
 use crate::roles::{Role, plays, role};
@@ -47,4 +48,22 @@ fn an_object_whose_creation_was_not_answered_is_found_by_reading_back() {
         assert_eq!(plays(&mut role("create", "s3://evoq/b", server.port())), "New", "{kind:?}");
         assert_eq!(plays(&mut role("create", "s3://evoq/b", server.port())), "Same", "{kind:?}");
     }
+}
+
+#[test]
+fn a_server_that_is_away_when_a_program_begins_is_waited_for_if_it_has_answered_the_one_that_started_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(server) = Server::start(Kind::MiniStack, folder.path()) else { return };
+    // Longer than a server is tried that may not exist.
+    let away = || {
+        let begun = Instant::now();
+        line_to(server.port(), move |_, _| {
+            if begun.elapsed() < Duration::from_secs(5) { Fate::Lost } else { Fate::Answered }
+        })
+    };
+    let said = plays(&mut role("put", "s3://evoq/a", away().0));
+    assert!(said.starts_with("storage error: ") && said.contains("cannot be reached"), "{said}");
+    let port = away().0;
+    let told = ("EVOQ_S3_ANSWERED", format!("http://127.0.0.1:{port}"));
+    assert_eq!(plays(role("put", "s3://evoq/a", port).env(told.0, told.1)), "put");
 }

@@ -67,6 +67,7 @@ fn root() -> (tempfile::TempDir, Location) {
             host: "h".to_owned(),
         };
         ledger.step(step).unwrap();
+        ledger.flush().unwrap();
     }
     (folder, root)
 }

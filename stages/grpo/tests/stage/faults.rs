@@ -126,6 +126,29 @@ fn a_learning_rate_that_breaks_the_policy_ends_it_with_a_line_that_names_the_las
 }
 
 #[test]
+fn votes_that_are_no_longer_valid_end_it_at_their_check_and_the_last_checkpoint_stays() {
+    let folder = Folder::new();
+    // It says 7 where it would say 0: every second vote names no picture, and the ratings, from 1 to 5, are what they were.
+    let [zero, seven, width] = [15, 22, 128];
+    changed_policy(folder.path(), "model.embed_tokens.weight", |numbers| {
+        (0..width).for_each(|i| numbers.swap(zero * width + i, seven * width + i));
+    });
+    let work = Work::with(folder.path());
+    let flags = ["--check-every", "3", "--check-pairs", "4", "--checkpoint-every", "1"];
+    let (code, said) = work.ends("out", &[&flags[..], &["--min-valid-rate", "0.7"]].concat());
+    assert_eq!(code, Some(1), "{said}");
+    let line = fault(&said);
+    assert!(line.contains("update 2 failed; the last checkpoint, of 2 steps, stays in "), "{line}");
+    assert!(line.contains(" of 32 votes are valid, fewer than --min-valid-rate 0.7 asks for"), "{line}");
+    assert_eq!(work.checkpoints("out"), [1, 2]);
+    assert!(Artifact::open(&work.folder.at("out")).is_err());
+    let said = work.run("out", &flags);
+    assert!(said.contains("goes on from step 2 of"), "{said}");
+    work.run("one", &flags);
+    assert_eq!(work.bytes("out"), work.bytes("one"));
+}
+
+#[test]
 fn a_policy_whose_ratings_are_no_longer_valid_ends_it_and_the_last_checkpoint_stays() {
     let work = Work::new();
     work.killed_at_four("out", &[]);

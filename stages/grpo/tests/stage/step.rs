@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use evoq_artifacts::read_file;
+use evoq_policy::Place;
 use evoq_schemas::{Rollout, Update};
 use evoq_test_support::rows;
 use safetensors::SafeTensors;
@@ -135,6 +136,19 @@ fn inputs_that_the_reward_does_not_learn_from_are_refused() {
         let line = refused(flags);
         assert!(line.contains(said), "{flags:?}: {line}");
     }
+}
+
+#[test]
+fn a_device_that_cannot_be_had_is_refused_in_one_line() {
+    // A program that was built for one has nothing to refuse on a machine that has it.
+    if Place::Cuda.open().is_ok() {
+        return;
+    }
+    let work = Work::new();
+    let policy = repository("workflows/tiny-policy").display().to_string();
+    let flags = ["--images", &work.images, "--labels", &work.labels, "--policy", &policy, "--device", "cuda"];
+    let line = GRPO.refused_at(&flags, &work.folder.at("refused"));
+    assert!(line.contains("--device: no CUDA device: ") && line.trim().lines().count() == 1, "{line}");
 }
 
 #[test]

@@ -30,7 +30,10 @@ enum Form {
 
 impl Tensors {
     /// Reads the weights of `folder`, tensor by tensor, from the mapped files to the device.
-    pub(super) fn load(folder: &Path, config: &Config, device: &Device, dtype: DType) -> Result<Self> {
+    ///
+    /// # Errors
+    /// A file that is missing or malformed, or weights that do not fit the configuration.
+    pub fn load(folder: &Path, config: &Config, device: &Device, dtype: DType) -> Result<Self> {
         let named = Checkpoint::open(folder, config)?.read_as(dtype, device)?;
         Ok(Self { named, device: device.clone(), dtype, form: Form::Joined })
     }

@@ -1,0 +1,120 @@
+//! What an update of the tiny policy costs by phase, in processor seconds, so that its speed can be followed.
+//!
+//! `cargo bench --workspace --bench update -- [UPDATES]`, with `--profile dev` for what `cargo build` makes. An update is of the
+//! quickstart's kind: 8 pairs of pictures of 112 x 112 pixels, 32 completions of up to 14 tokens each; on one thread.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use cpu_time::ProcessTime;
+use evoq_schemas::{Control, Image, Label, LabelMethod, PairId, Update};
+use evoq_test_support::{Folder, rows, stored, texture};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Dispatch, Event, Metadata, Subscriber, dispatcher};
+
+const PHASES: [&str; 4] = ["sampling", "reference", "gradients", "step"];
+const PAIRS: usize = 8;
+
+/// Adds up the processor time in the trainer's spans by their names. The process' time is taken: phases follow one another, and with
+/// one thread nothing of weight is done beside them.
+#[derive(Default)]
+struct Meter {
+    spans: Mutex<HashMap<u64, (&'static str, Option<ProcessTime>)>>,
+    seconds: Arc<Mutex<BTreeMap<&'static str, f64>>>,
+}
+
+impl Subscriber for Meter {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.is_span() && metadata.target().starts_with("evoq_grpo")
+    }
+
+    fn new_span(&self, span: &Attributes<'_>) -> Id {
+        let mut spans = self.spans.lock().expect("nobody panics with it");
+        let id = spans.len() as u64 + 1;
+        spans.insert(id, (span.metadata().name(), None));
+        Id::from_u64(id)
+    }
+
+    fn enter(&self, span: &Id) {
+        let mut spans = self.spans.lock().expect("nobody panics with it");
+        spans.get_mut(&span.into_u64()).expect("it was made").1 = Some(ProcessTime::now());
+    }
+
+    fn exit(&self, span: &Id) {
+        let mut spans = self.spans.lock().expect("nobody panics with it");
+        let (name, begun) = spans.get_mut(&span.into_u64()).expect("it was made");
+        if let Some(begun) = begun.take() {
+            *self.seconds.lock().expect("nobody panics with it").entry(name).or_default() +=
+                begun.elapsed().as_secs_f64();
+        }
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn event(&self, _: &Event<'_>) {}
+}
+
+/// The tables `images` and `labels` of as many pairs as `updates` updates show, no picture in two of them.
+fn tables(folder: &Folder, updates: usize) -> [String; 2] {
+    let pictures: Vec<Image> =
+        (0..2 * PAIRS * updates).map(|it| stored(&format!("{it:04}.png"), &texture(112, 112, it as u32))).collect();
+    let label = |pair: &[Image]| {
+        let (image_a, image_b) = (pair[0].image_id.clone(), pair[1].image_id.clone());
+        Label {
+            pair_id: PairId::of(&image_a, &image_b),
+            image_a,
+            image_b,
+            preference: Some(1.0),
+            votes_a: 8,
+            votes_b: 0,
+            votes_invalid: 0,
+            votes_absent: 0,
+            agreement: Some(1.0),
+            first_rate: Some(0.5),
+            probability_a: None,
+            chance_a: None,
+            chance_b: None,
+            chance_tie: None,
+            method: LabelMethod::Majority,
+            control: Control::None,
+        }
+    };
+    let labels: Vec<Label> = pictures.chunks_exact(2).map(label).collect();
+    [folder.table("images", &pictures), folder.table("labels", &labels)]
+}
+
+fn main() {
+    // cargo adds `--bench`.
+    let updates =
+        std::env::args().skip(1).find(|it| it != "--bench").map_or(10, |it| it.parse().expect("UPDATES is a number"));
+    rayon::ThreadPoolBuilder::new().num_threads(1).build_global().expect("nothing ran before");
+    let (folder, meter) = (Folder::new(), Meter::default());
+    let [images, labels] = tables(&folder, updates);
+    let seconds = meter.seconds.clone();
+    let (pairs, out) = (PAIRS.to_string(), folder.at("out"));
+    let policy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../workflows/tiny-policy").display().to_string();
+    let inputs = ["--images", &images, "--labels", &labels, "--policy", &policy, "--out", &out];
+    // A learning rate at which the policy stays what it is: replies, and with them the work, hardly depend on the code's rounding.
+    let flags = ["--pairs-per-update", &pairs, "--max-tokens", "14", "--check-pairs", "0", "--learning-rate", "1e-6"];
+    let arguments = std::iter::once("evoq-grpo").chain(inputs).chain(flags).map(OsString::from);
+    let all = ProcessTime::now();
+    dispatcher::with_default(&Dispatch::new(meter), || evoq_stage::main_from::<evoq_grpo::Args>(arguments));
+    let all = all.elapsed().as_secs_f64();
+
+    let done: Vec<Update> = rows(&out);
+    assert_eq!(done.len(), updates, "the run failed");
+    let tokens: u64 = done.iter().map(|it| it.tokens).sum();
+    let seconds = seconds.lock().expect("nobody panics with it");
+    let known: f64 = PHASES.iter().map(|phase| seconds[phase]).sum();
+    println!("{updates} updates, {tokens} tokens of completions; processor milliseconds an update:");
+    let each = |name: &str, seconds: f64| {
+        println!("{name:<16}{:>9.1}{:>6.1} %", 1e3 * seconds / updates as f64, 100.0 * seconds / all);
+    };
+    for phase in PHASES {
+        each(phase, seconds[phase]);
+    }
+    each("around them", all - known);
+    each("all", all);
+}
