@@ -135,7 +135,11 @@ pub fn run(command: &mut Command, log: &Path, said: &(dyn Fn(&str) + Sync)) -> R
     drop(running);
     let name = command.get_program().display();
     let status = status.map_err(|error| Error::Program(format!("{name}: waiting for it failed: {error}")))?;
-    let line = if line.is_empty() { format!("{name} ended with {status} and said nothing") } else { line };
+    let line = match (line.is_empty(), status.code()) {
+        (true, _) => format!("{name} ended with {status} and said nothing"),
+        (false, None) => format!("it ended with {status}; before, it said: {line}"),
+        (false, Some(_)) => line,
+    };
     Ok(Ended { code: status.code(), line })
 }
 
@@ -215,6 +219,14 @@ mod tests {
     #[test]
     fn a_program_that_says_nothing_is_named() {
         assert!(shell("exit 4").0.line.contains("exit status: 4"));
+    }
+
+    #[test]
+    fn of_a_program_that_a_signal_ended_the_signal_and_its_last_words_are_told() {
+        let (ended, ..) = shell("echo pair 7 >&2; kill -KILL $$");
+        assert_eq!(ended.code, None);
+        assert_eq!(ended.line, "it ended with signal: 9 (SIGKILL); before, it said: pair 7");
+        assert!(shell("kill -KILL $$").0.line.ends_with("sh ended with signal: 9 (SIGKILL) and said nothing"));
     }
 
     #[test]

@@ -210,7 +210,8 @@ fn line_of(ended: &Ended) -> String {
     match ended.code {
         // A stage says its own name in front, which the message says already.
         Some(_) => ended.line.split_once(": error: ").map_or(ended.line.as_str(), |(_, rest)| rest).to_owned(),
-        None => format!("a signal ended it; before, it said: {}", ended.line),
+        // What the signal was is in the line.
+        None => ended.line.clone(),
     }
 }
 

@@ -53,7 +53,7 @@ impl Screen {
     pub fn new(plan: &Plan) -> Self {
         let live = std::io::stderr().is_terminal().then(|| {
             let lines = MultiProgress::new();
-            let all = lines.add(bar(plan.steps.len() as u64, "     {pos} of {len} steps, {elapsed}{msg}"));
+            let all = lines.add(bar(plan.steps.len() as u64, "       {pos} of {len} steps, {elapsed}"));
             all.enable_steady_tick(TICK);
             Live { lines, all, steps: Mutex::default() }
         });
@@ -74,7 +74,9 @@ impl Screen {
 
     /// Says a line of a step, which stays.
     pub fn line(&self, step: &PlannedStep, said: &str) {
-        self.say(&format!("{}  {said}", self.head(step)));
+        // In columns with the live lines, which begin with what turns.
+        let indent = if self.live.is_some() { "  " } else { "" };
+        self.say(&format!("{indent}{}  {said}", self.head(step)));
     }
 
     fn head(&self, step: &PlannedStep) -> String {
