@@ -3,58 +3,16 @@
 //! `cargo bench --workspace --bench update -- [UPDATES]`, with `--profile dev` for what `cargo build` makes. An update is of the
 //! quickstart's kind: 8 pairs of pictures of 112 x 112 pixels, 32 completions of up to 14 tokens each; on one thread.
 
-use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
 
 use cpu_time::ProcessTime;
 use evoq_schemas::{Control, Image, Label, LabelMethod, PairId, Update};
-use evoq_test_support::{Folder, rows, stored, texture};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Dispatch, Event, Metadata, Subscriber, dispatcher};
+use evoq_test_support::{Folder, Meter, rows, stored, texture};
+use tracing::{Dispatch, dispatcher};
 
 const PHASES: [&str; 4] = ["sampling", "reference", "gradients", "step"];
 const PAIRS: usize = 8;
-
-/// Adds up the processor time in the trainer's spans by their names. The process' time is taken: phases follow one another, and with
-/// one thread nothing of weight is done beside them.
-#[derive(Default)]
-struct Meter {
-    spans: Mutex<HashMap<u64, (&'static str, Option<ProcessTime>)>>,
-    seconds: Arc<Mutex<BTreeMap<&'static str, f64>>>,
-}
-
-impl Subscriber for Meter {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.is_span() && metadata.target().starts_with("evoq_grpo")
-    }
-
-    fn new_span(&self, span: &Attributes<'_>) -> Id {
-        let mut spans = self.spans.lock().expect("nobody panics with it");
-        let id = spans.len() as u64 + 1;
-        spans.insert(id, (span.metadata().name(), None));
-        Id::from_u64(id)
-    }
-
-    fn enter(&self, span: &Id) {
-        let mut spans = self.spans.lock().expect("nobody panics with it");
-        spans.get_mut(&span.into_u64()).expect("it was made").1 = Some(ProcessTime::now());
-    }
-
-    fn exit(&self, span: &Id) {
-        let mut spans = self.spans.lock().expect("nobody panics with it");
-        let (name, begun) = spans.get_mut(&span.into_u64()).expect("it was made");
-        if let Some(begun) = begun.take() {
-            *self.seconds.lock().expect("nobody panics with it").entry(name).or_default() +=
-                begun.elapsed().as_secs_f64();
-        }
-    }
-
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-    fn event(&self, _: &Event<'_>) {}
-}
 
 /// The tables `images` and `labels` of as many pairs as `updates` updates show, no picture in two of them.
 fn tables(folder: &Folder, updates: usize) -> [String; 2] {
@@ -90,9 +48,9 @@ fn main() {
     let updates =
         std::env::args().skip(1).find(|it| it != "--bench").map_or(10, |it| it.parse().expect("UPDATES is a number"));
     rayon::ThreadPoolBuilder::new().num_threads(1).build_global().expect("nothing ran before");
-    let (folder, meter) = (Folder::new(), Meter::default());
+    let (folder, meter) = (Folder::new(), Meter::of("evoq_grpo"));
     let [images, labels] = tables(&folder, updates);
-    let seconds = meter.seconds.clone();
+    let seconds = meter.seconds();
     let (pairs, out) = (PAIRS.to_string(), folder.at("out"));
     let policy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../workflows/tiny-policy").display().to_string();
     let inputs = ["--images", &images, "--labels", &labels, "--policy", &policy, "--out", &out];

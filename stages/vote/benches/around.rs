@@ -5,19 +5,17 @@
 //! quickstart's kind and number: 250 originals of 112 x 112 pixels, two variants of each, 320 pairs, 32 votes a pair, by the tiny
 //! policy, on one thread.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
 
 use cpu_time::ProcessTime;
 use evoq_schemas::{Design, Image, Pair, PairId, Vote};
-use evoq_test_support::{Folder, rows, stored, variant};
+use evoq_test_support::{Folder, Meter, rows, stored, variant};
 use image::{Rgb, RgbImage};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Dispatch, Event, Metadata, Subscriber, dispatcher};
+use tracing::{Dispatch, dispatcher};
 
 const ORIGINALS: u32 = 250;
 const TYPES: [&str; 20] = [
@@ -42,45 +40,6 @@ const TYPES: [&str; 20] = [
     "brightness_darken_gamma_RGB",
     "quantization_median",
 ];
-
-/// Adds up the processor time in the stage's spans by their names. The process' time is taken: with one thread nothing of weight
-/// is done beside them.
-#[derive(Default)]
-struct Meter {
-    spans: Mutex<HashMap<u64, (&'static str, Option<ProcessTime>)>>,
-    seconds: Arc<Mutex<BTreeMap<&'static str, f64>>>,
-}
-
-impl Subscriber for Meter {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.is_span() && metadata.target().starts_with("evoq_vote")
-    }
-
-    fn new_span(&self, span: &Attributes<'_>) -> Id {
-        let mut spans = self.spans.lock().expect("nobody panics with it");
-        let id = spans.len() as u64 + 1;
-        spans.insert(id, (span.metadata().name(), None));
-        Id::from_u64(id)
-    }
-
-    fn enter(&self, span: &Id) {
-        let mut spans = self.spans.lock().expect("nobody panics with it");
-        spans.get_mut(&span.into_u64()).expect("it was made").1 = Some(ProcessTime::now());
-    }
-
-    fn exit(&self, span: &Id) {
-        let mut spans = self.spans.lock().expect("nobody panics with it");
-        let (name, begun) = spans.get_mut(&span.into_u64()).expect("it was made");
-        if let Some(begun) = begun.take() {
-            *self.seconds.lock().expect("nobody panics with it").entry(name).or_default() +=
-                begun.elapsed().as_secs_f64();
-        }
-    }
-
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-    fn event(&self, _: &Event<'_>) {}
-}
 
 /// A picture with smooth parts, edges and some grain.
 fn picture(number: u32) -> RgbImage {
@@ -126,9 +85,9 @@ fn main() {
     // cargo adds `--bench`.
     let count =
         std::env::args().skip(1).find(|it| it != "--bench").map_or(320, |it| it.parse().expect("PAIRS is a number"));
-    let (folder, meter) = (Folder::new(), Meter::default());
+    let (folder, meter) = (Folder::new(), Meter::of("evoq_vote"));
     let [photos, variants, pairs] = tables(&folder, count);
-    let seconds = meter.seconds.clone();
+    let seconds = meter.seconds();
     let dispatch = Dispatch::new(meter);
     // The stage makes its own log for the whole process; spans are for this one on the threads that enter them.
     let worker = dispatch.clone();

@@ -6,11 +6,13 @@
 pub mod accidents;
 pub mod faulty;
 mod folder;
+mod meter;
 mod pictures;
 mod program;
 pub mod servers;
 pub mod slurm;
 
 pub use folder::{Folder, rows, table};
+pub use meter::Meter;
 pub use pictures::{original, stored, texture, variant};
 pub use program::Program;
