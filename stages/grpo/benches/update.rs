@@ -7,8 +7,8 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use cpu_time::ProcessTime;
-use evoq_schemas::{Control, Image, Label, LabelMethod, PairId, Update};
-use evoq_test_support::{Folder, Meter, rows, stored, texture};
+use evoq_schemas::{Image, Label, Update};
+use evoq_test_support::{Folder, Meter, label, rows, stored, texture};
 use tracing::{Dispatch, dispatcher};
 
 const PHASES: [&str; 4] = ["sampling", "reference", "gradients", "step"];
@@ -18,28 +18,7 @@ const PAIRS: usize = 8;
 fn tables(folder: &Folder, updates: usize) -> [String; 2] {
     let pictures: Vec<Image> =
         (0..2 * PAIRS * updates).map(|it| stored(&format!("{it:04}.png"), &texture(112, 112, it as u32))).collect();
-    let label = |pair: &[Image]| {
-        let (image_a, image_b) = (pair[0].image_id.clone(), pair[1].image_id.clone());
-        Label {
-            pair_id: PairId::of(&image_a, &image_b),
-            image_a,
-            image_b,
-            preference: Some(1.0),
-            votes_a: 8,
-            votes_b: 0,
-            votes_invalid: 0,
-            votes_absent: 0,
-            agreement: Some(1.0),
-            first_rate: Some(0.5),
-            probability_a: None,
-            chance_a: None,
-            chance_b: None,
-            chance_tie: None,
-            method: LabelMethod::Majority,
-            control: Control::None,
-        }
-    };
-    let labels: Vec<Label> = pictures.chunks_exact(2).map(label).collect();
+    let labels: Vec<Label> = pictures.chunks_exact(2).map(|pair| label(&pair[0], &pair[1])).collect();
     [folder.table("images", &pictures), folder.table("labels", &labels)]
 }
 

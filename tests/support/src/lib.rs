@@ -14,5 +14,5 @@ pub mod slurm;
 
 pub use folder::{Folder, rows, table};
 pub use meter::Meter;
-pub use pictures::{original, stored, texture, variant};
+pub use pictures::{label, original, stored, texture, variant};
 pub use program::Program;

@@ -1,7 +1,7 @@
-//! Rows of `images`: originals, variants as recipes, and stored pixels.
+//! Rows of `images`: originals, variants as recipes, and stored pixels; and labels of two of them.
 
 use evoq_pictures::{encode_png, is_grey};
-use evoq_schemas::{Image, Picture};
+use evoq_schemas::{Control, Image, Label, LabelMethod, PairId, Picture};
 use image::{Rgb, RgbImage};
 
 /// The original `DATASET/NAME` of 112 x 112 pixels, which are not there.
@@ -61,4 +61,26 @@ pub fn texture(width: u32, height: u32, seed: u32) -> RgbImage {
         let level = |by: u32| ((x * by + y * (by + 3) + x * y + seed * 17) % 256) as u8;
         Rgb([level(3), level(5), level(11)])
     })
+}
+
+/// The label of a pair whose `better` picture got all of 8 votes.
+pub fn label(better: &Image, worse: &Image) -> Label {
+    Label {
+        pair_id: PairId::of(&better.image_id, &worse.image_id),
+        image_a: better.image_id.clone(),
+        image_b: worse.image_id.clone(),
+        preference: Some(1.0),
+        votes_a: 8,
+        votes_b: 0,
+        votes_invalid: 0,
+        votes_absent: 0,
+        agreement: Some(1.0),
+        first_rate: Some(0.5),
+        probability_a: None,
+        chance_a: None,
+        chance_b: None,
+        chance_tie: None,
+        method: LabelMethod::Majority,
+        control: Control::None,
+    }
 }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
 use evoq_artifacts::{Artifact, content_digest, list_files};
-use evoq_schemas::{Control, Image, Label, LabelMethod, PairId, Target};
-use evoq_test_support::{Folder, Program, rows, stored};
+use evoq_schemas::{Image, Label, Target};
+use evoq_test_support::{Folder, Program, label, rows, stored};
 use image::{Rgb, RgbImage};
 
 pub(crate) const GRPO: Program = Program(env!("CARGO_BIN_EXE_evoq-grpo"));
@@ -31,27 +31,8 @@ impl Work {
     pub(crate) fn with(policy: &Path) -> Self {
         let folder = Folder::new();
         let pictures: Vec<_> = (0..12).map(|level| stored(&format!("{level:02}.png"), &noisy(level))).collect();
-        let labels = (0..12).flat_map(|a| (a + 1..12).step_by(3).map(move |b| (a, b))).map(|(a, b)| {
-            let [image_a, image_b]: [evoq_schemas::ImageId; 2] = [a, b].map(|i: usize| pictures[i].image_id.clone());
-            Label {
-                pair_id: PairId::of(&image_a, &image_b),
-                image_a,
-                image_b,
-                preference: Some(1.0),
-                votes_a: 8,
-                votes_b: 0,
-                votes_invalid: 0,
-                votes_absent: 0,
-                agreement: Some(1.0),
-                first_rate: Some(0.5),
-                probability_a: None,
-                chance_a: None,
-                chance_b: None,
-                chance_tie: None,
-                method: LabelMethod::Majority,
-                control: Control::None,
-            }
-        });
+        let pairs = (0..12).flat_map(|a| (a + 1..12).step_by(3).map(move |b| (a, b)));
+        let labels = pairs.map(|(a, b): (usize, usize)| label(&pictures[a], &pictures[b]));
         let labels: Vec<Label> = labels.take(2 * UPDATES as usize).collect();
         let (images, labels) = (folder.table("images", &pictures), folder.table("labels", &labels));
         Self { folder, images, labels, policy: policy.display().to_string() }
