@@ -22,7 +22,7 @@ mistral.rs without preparing the pictures.
 
 For the last two, memory is the peak of the update above what stays from one to the next: weights, reference policy and
 AdamW's moments, four times the weights in f32, which are their own master. All above that is counted, with what
-allocators keep; only what the peer's process holds before it loads the model (Python, torch) is taken off.
+allocators keep; only what either process holds before it loads the model (Python, torch, our program) is taken off.
 """
 
 import argparse
@@ -300,7 +300,7 @@ def learning(program: str, checkpoint: str, picture: str, peer, wanted: list, th
             continue
         found = lines[-1]
         stays = 4 * 4 * lines[0]["parameters"] / 2 ** 20
-        above = found["peak_mib"] - stays - found.get("program_mib", 0)
+        above = found["peak_mib"] - stays - found["program_mib"]
         print(f"{threads} threads, update, {mode:8}: {found['cpu']:6.2f} s of CPU, {found['wall']:6.2f} s by the wall, {above:5.0f} MiB above the "
               f"{stays:.0f} that stay, prompt {found['prompt']}, load {os.getloadavg()[0]:.1f}", flush=True)
         if mode not in best or found["cpu"] < best[mode]["cpu"]:

@@ -152,9 +152,10 @@ fn greedy(folder: &str, pictures: [&str; 2], rest: &[&str]) -> Outcome {
 }
 
 /// Two training steps; the first touches all that stays. The peak of resident memory is counted from what a step cannot do
-/// without: the numbers of weights (which are their own master), reference and both moments.
+/// without: the numbers of weights (which are their own master), reference and both moments, and the program itself.
 fn train(folder: &str, picture: &str, rest: &[&str]) -> Outcome {
     let (lanes, tokens, pictures) = (number(rest, 0, 32)?, number(rest, 1, 32)?, number(rest, 2, 1)?);
+    let program = status("VmRSS:");
     let policy = load(folder)?;
     let reference = policy.frozen()?;
     let pixels = policy.processor.pixels(&image::open(picture)?.to_rgb8())?;
@@ -188,7 +189,7 @@ fn train(folder: &str, picture: &str, rest: &[&str]) -> Outcome {
             "{}",
             json!({"what": "train", "warm_up": warm, "pictures": pictures, "lanes": lanes, "tokens": tokens,
                 "prompt": prompt.ids.len(), "wall": wall, "cpu": cpu, "gradients_wall": gradients_wall, "gradients_cpu": gradients_cpu,
-                "state_mib": state, "peak_mib": peak, "above_mib": peak - state, "norm": step.gradient_norm})
+                "program_mib": program, "state_mib": state, "peak_mib": peak, "above_mib": peak - state - program, "norm": step.gradient_norm})
         );
     }
     drop(reference);

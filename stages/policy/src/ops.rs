@@ -28,6 +28,17 @@ use std::cell::Cell;
 
 use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Result, Shape, Storage, StorageRef, Tensor, bail};
 
+/// Gives freed memory back to the system, between one large block's backward pass and the next. glibc keeps it otherwise,
+/// in pieces that the gradients which are still to come seldom fit, and would stand beside them at the peak of an update.
+fn give_back() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    #[expect(unsafe_code, reason = "the library has no safe call for it")]
+    // SAFETY: any thread may call it at any time; it touches only what is free.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// A contiguous `f32` tensor in host memory, read as a slice while this guard lives.
 pub(crate) struct Floats<'a> {
     storage: StorageRef<'a>,

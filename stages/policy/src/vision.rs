@@ -150,18 +150,8 @@ impl VisionTower {
     /// Adds the gradients of all weights to `sums`, given that of the features, `[tokens, out]` row by row.
     pub fn backward(&self, state: VisionState, dfeatures: &[f32], sums: &mut Sums) -> Result<()> {
         let VisionState { patches, windows, pictures, mut blocks, x, merged, hidden, activated, order } = state;
-        let dy = gather_rows(dfeatures, dfeatures.len() / order.len(), &order);
-        self.merge_out.backward(&Floats::of(&activated)?, &dy, sums)?;
-        let mut dactivated = vec![0.0; activated.elem_count()];
-        self.merge_out.backward_input(&dy, false, &mut dactivated)?;
-        let dhidden = activation::gelu_backward(&hidden, &tensor(dactivated, hidden.shape())?)?;
-        let dhidden = Floats::of(&dhidden)?;
-        self.merge_in.backward(&Floats::of(&merged)?, &dhidden, sums)?;
-        let mut dmerged = vec![0.0; merged.elem_count()];
-        self.merge_in.backward_input(&dhidden, false, &mut dmerged)?;
-        let mut dx = vec![0.0; dmerged.len()];
-        self.ln_q.backward(&Floats::of(&x)?, &dmerged, &mut dx, sums)?;
-        drop((x, merged, hidden, activated, dmerged));
+        let mut dx = self.merger_backward([&x, &merged, &hidden, &activated], dfeatures, &order, sums)?;
+        drop([x, merged, hidden, activated]);
         if !is_walked(sums) {
             return Ok(());
         }
@@ -175,6 +165,28 @@ impl VisionTower {
         let dx = tensor(dx, (patches.dim(0)?, self.config.hidden_size))?;
         sums.add(PATCH_EMBED, &self.frames_of_gradient(&product(&dx.t()?, &patches)?)?)?;
         Ok(())
+    }
+
+    /// The gradient of the merger's input, row by row, given that of the features.
+    fn merger_backward(
+        &self,
+        [x, merged, hidden, activated]: [&Tensor; 4],
+        dfeatures: &[f32],
+        order: &[usize],
+        sums: &mut Sums,
+    ) -> Result<Vec<f32>> {
+        let dy = gather_rows(dfeatures, dfeatures.len() / order.len(), order);
+        self.merge_out.backward(&Floats::of(activated)?, &dy, sums)?;
+        let mut dactivated = vec![0.0; activated.elem_count()];
+        self.merge_out.backward_input(&dy, false, &mut dactivated)?;
+        let dhidden = activation::gelu_backward(hidden, &tensor(dactivated, hidden.shape())?)?;
+        let dhidden = Floats::of(&dhidden)?;
+        self.merge_in.backward(&Floats::of(merged)?, &dhidden, sums)?;
+        let mut dmerged = vec![0.0; merged.elem_count()];
+        self.merge_in.backward_input(&dhidden, false, &mut dmerged)?;
+        let mut dx = vec![0.0; dmerged.len()];
+        self.ln_q.backward(&Floats::of(x)?, &dmerged, &mut dx, sums)?;
+        Ok(dx)
     }
 
     /// The patch kernel for a still picture, whose frames are equal: the sum over frames, `[H, C·side²]`. It halves the
@@ -216,7 +228,8 @@ impl VisionTower {
     fn arrange(&self, pictures: &[&Pixels]) -> Result<(Tensor, Vec<usize>, [Plan; 2])> {
         let (unit, width) = (self.unit(), self.config.patch_dim());
         let (frames, area) = (self.config.temporal_patch_size, self.config.patch_size * self.config.patch_size);
-        let (mut order, mut patches, mut positions) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut order, mut positions) = (Vec::new(), Vec::new());
+        let mut patches = Vec::with_capacity(self.rows(pictures) * self.still_dim());
         let (mut windows, mut wholes) = (Vec::new(), Vec::new());
         for pixels in pictures {
             let grid = pixels.grid;

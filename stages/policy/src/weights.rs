@@ -37,7 +37,8 @@ impl Weights {
     pub fn load(folder: &Path, config: &Config, device: &Device) -> Result<Self> {
         let stored = Checkpoint::open(folder, config)?;
         let read = |(name, (file, tensor)): (&String, &(usize, Stored))| {
-            Ok((name.clone(), Var::from_tensor(&stored.files[*file].read(tensor, device)?)?))
+            let values = stored.files[*file].read(tensor)?;
+            Ok((name.clone(), Var::from_vec(values, tensor.shape.as_slice(), device)?))
         };
         Ok(Self { tensors: stored.tensors.par_iter().map(read).collect::<Result<_>>()? })
     }

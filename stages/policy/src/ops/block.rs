@@ -12,7 +12,7 @@ use super::heads::{Columns, Heads};
 use super::linear::{Kernel, Linear};
 use super::norm::Norm;
 use super::sums::Sums;
-use super::{Floats, tensor};
+use super::{Floats, give_back, tensor};
 
 /// The projections to queries, keys and values.
 #[derive(Debug, Clone)]
@@ -89,7 +89,6 @@ pub struct BlockState {
 
 #[derive(Debug)]
 struct AttentionState {
-    normed: Tensor,
     spans: Vec<SpanState>,
     mixed: Tensor,
     h: Tensor,
@@ -125,8 +124,7 @@ impl Block {
         kernel: Kernel,
         attend: impl FnOnce(Projected) -> Result<(Tensor, S)>,
     ) -> Result<(Tensor, S)> {
-        let (normed, mixed, attention) = self.attend(&x, kernel, attend)?;
-        drop(normed);
+        let (mixed, attention) = self.attend(&x, kernel, attend)?;
         let h = self.after_attention(&x, &mixed, kernel)?;
         drop((mixed, x));
         let (y, _) = self.mlp(&h, kernel, false)?;
@@ -147,7 +145,7 @@ impl Block {
     /// Values of a [`BlockState`] to a row.
     pub fn state_values(&self) -> usize {
         let (hidden, inner) = (self.norm1.width(), self.down.input());
-        4 * hidden + 2 * self.heads.width() + 2 * self.heads.keys().width() + 3 * inner
+        3 * hidden + 2 * self.heads.width() + 2 * self.heads.keys().width() + 3 * inner
     }
 
     /// The gradient of `x` where it is wanted (`below`), given that of `y`; the weights' are added to `sums`.
@@ -161,9 +159,12 @@ impl Block {
     ) -> Result<Option<Vec<f32>>> {
         let BlockState { x, attention, mlp } = match kept {
             Kept::State(state) => *state,
-            Kept::Input(x) => BlockState { attention: self.attention_state(&x, plan)?, x, mlp: Vec::new() },
+            Kept::Input(x) => {
+                give_back();
+                BlockState { attention: self.attention_state(&x, plan)?, x, mlp: Vec::new() }
+            }
         };
-        let AttentionState { normed, spans, mixed, h } = attention;
+        let AttentionState { spans, mixed, h } = attention;
         let mut dx = dy;
         self.mlp_backward(&h, mlp, &mut dx, sums)?;
         drop(h);
@@ -174,6 +175,7 @@ impl Block {
         self.output.backward_input(&dx, false, &mut dmixed)?;
         let (layers, widths, columns) = self.projection.layout(self.heads);
         let projected = plan.backward(spans, &tensor(dmixed, shape)?, &widths, columns)?;
+        let normed = self.norm1.forward(&x)?;
         let normed = Floats::of(&normed)?;
         for (layer, dy) in layers.iter().zip(&projected) {
             layer.backward(&normed, dy, sums)?;
@@ -189,20 +191,19 @@ impl Block {
         Ok(Some(dx))
     }
 
-    /// The normed rows, and what the attention makes of them.
+    /// What the attention makes of the normed rows.
     fn attend<S>(
         &self,
         x: &Tensor,
         kernel: Kernel,
         attend: impl FnOnce(Projected) -> Result<(Tensor, S)>,
-    ) -> Result<(Tensor, Tensor, S)> {
+    ) -> Result<(Tensor, S)> {
         let normed = self.norm1.forward(x)?;
         let (layers, _, columns) = self.projection.layout(self.heads);
         let products = layers.iter().map(|layer| layer.product(&normed, kernel)).collect::<Result<Vec<_>>>()?;
         let [q, k, v] =
             columns.map(|(layer, start)| Columns { rows: &products[layer], start, bias: layers[layer].bias() });
-        let (mixed, state) = attend(Projected { q, k, v })?;
-        Ok((normed, mixed, state))
+        attend(Projected { q, k, v })
     }
 
     fn after_attention(&self, x: &Tensor, mixed: &Tensor, kernel: Kernel) -> Result<Tensor> {
@@ -212,9 +213,9 @@ impl Block {
     }
 
     fn attention_state(&self, x: &Tensor, plan: &Plan) -> Result<AttentionState> {
-        let (normed, mixed, spans) = self.attend(x, Kernel::General, |projected| plan.forward(projected))?;
+        let (mixed, spans) = self.attend(x, Kernel::General, |projected| plan.forward(projected))?;
         let h = self.after_attention(x, &mixed, Kernel::General)?;
-        Ok(AttentionState { normed, spans, mixed, h })
+        Ok(AttentionState { spans, mixed, h })
     }
 
     /// Values of `h` in a run of rows of the MLP.

@@ -11,7 +11,6 @@ use safetensors::Dtype;
 use safetensors::tensor::{Metadata, SafeTensorError};
 
 use crate::error::{Error, Result};
-use crate::ops::Floats;
 
 /// Longest header that is read, as the format's own library has it.
 const MAX_HEADER: u64 = 100_000_000;
@@ -103,27 +102,39 @@ impl MappedFile {
         }
     }
 
-    /// Reads a tensor as f32. Its bytes are mapped for as long as that takes.
-    pub fn read(&self, tensor: &Stored, device: &Device) -> Result<Tensor> {
-        let map = self.map(tensor)?;
-        let read = Tensor::from_raw_buffer(&map, self.format(tensor)?, &tensor.shape, device)?.to_dtype(DType::F32)?;
-        drop(map);
-        let values = read.to_device(&Device::Cpu)?;
-        if let Some(at) = Floats::of(&values)?.iter().position(|value| !value.is_finite()) {
-            let found = Floats::of(&values)?[at];
-            return Err(Error::BrokenTensor { name: tensor.name.clone(), path: self.path.clone(), at, found });
+    /// The numbers of a tensor as f32, row by row. Its bytes are mapped for as long as that takes, and there is no second copy: what
+    /// is freed between weights is rarely given back, and would count as long as the process runs.
+    pub fn read(&self, tensor: &Stored) -> Result<Vec<f32>> {
+        let (map, format) = self.checked(tensor)?;
+        match format {
+            DType::F32 => Ok(map.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()),
+            DType::BF16 => {
+                let value = |bytes: &[u8; 2]| f32::from_bits(u32::from(u16::from_le_bytes(*bytes)) << 16);
+                Ok(map.as_chunks().0.iter().map(value).collect())
+            }
+            other => {
+                let read = Tensor::from_raw_buffer(&map, other, &tensor.shape, &Device::Cpu)?;
+                Ok(read.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
+            }
         }
-        Ok(read)
     }
 
     /// Reads a tensor in another number format than it is stored in, or the same: its bytes go from the map to the device,
     /// and are converted there.
     pub fn read_as(&self, tensor: &Stored, dtype: DType, device: &Device) -> Result<Tensor> {
-        let (map, format) = (self.map(tensor)?, self.format(tensor)?);
-        if let Some((at, found)) = broken(&map, format) {
-            return Err(Error::BrokenTensor { name: tensor.name.clone(), path: self.path.clone(), at, found });
-        }
+        let (map, format) = self.checked(tensor)?;
         Ok(Tensor::from_raw_buffer(&map, format, &tensor.shape, device)?.to_dtype(dtype)?)
+    }
+
+    /// The bytes of a tensor whose values are all finite, and their format.
+    fn checked(&self, tensor: &Stored) -> Result<(Mmap, DType)> {
+        let (map, format) = (self.map(tensor)?, self.format(tensor)?);
+        match broken(&map, format) {
+            None => Ok((map, format)),
+            Some((at, found)) => {
+                Err(Error::BrokenTensor { name: tensor.name.clone(), path: self.path.clone(), at, found })
+            }
+        }
     }
 
     fn map(&self, tensor: &Stored) -> Result<Mmap> {
