@@ -136,7 +136,7 @@ pub struct Descent {
     /// ε: how far the ratio may leave 1 (T)
     #[arg(long, default_value_t = 0.2, value_parser = positive::<f64>)]
     pub epsilon: f64,
-    /// Peak learning rate, falling in a straight line to 0 (P; for 7B: a policy of a million weights needs about 3e-4)
+    /// Peak learning rate, falling in a straight line to 0 (P; for 7B: a policy of a million weights needs about 1e-4)
     #[arg(long, default_value_t = 3e-7, value_parser = at_least_0::<f64>)]
     pub learning_rate: f64,
     /// AdamW: decay of the first moment (H)
@@ -231,6 +231,11 @@ pub struct Checks {
     // Whether training ends is no part of what it ends in: a run that was stopped goes on under another share.
     #[serde(skip)]
     pub min_valid_rate: f64,
+    /// Stop when a check's votes have more entropy than this, in bits a pair: 1, which never stops, is that of a coin, and of a
+    /// policy that prefers the same position whatever it is shown (O)
+    #[arg(long, value_name = "BITS", default_value_t = 1.0, value_parser = share::<f64>)]
+    #[serde(skip)]
+    pub max_vote_entropy: f64,
 }
 
 impl Args {
@@ -284,8 +289,15 @@ pub(crate) mod tests {
         let command = Args::augment_args(Command::new("evoq-grpo"));
         let missing: Vec<_> =
             command.get_arguments().filter_map(|it| it.get_long().filter(|name| values.get(name).is_none())).collect();
-        let expected =
-            ["min-valid-rate", "checkpoint-every", "keep-checkpoints", "resume", "live-every", "tensorboard"];
+        let expected = [
+            "min-valid-rate",
+            "max-vote-entropy",
+            "checkpoint-every",
+            "keep-checkpoints",
+            "resume",
+            "live-every",
+            "tensorboard",
+        ];
         assert_eq!(missing, expected);
     }
 

@@ -38,6 +38,19 @@ impl Collapse {
     }
 }
 
+/// Why training ends before its last update: the votes of a check tell pictures apart no more.
+#[derive(Debug, thiserror::Error, PartialEq)]
+#[error(
+    "the votes of a check have {entropy:.3} bits of entropy a pair, more than --max-vote-entropy {most} allows: the policy forgets \
+     how to compare; lower --learning-rate or raise --beta, or go on from here with a higher --max-vote-entropy"
+)]
+pub(crate) struct Undecided {
+    /// What was found; see [`Votes::entropy`].
+    entropy: f64,
+    /// What was allowed.
+    most: f64,
+}
+
 /// `count` of `items`, or all of fewer, drawn under `seed`.
 pub(crate) fn drawn<T>(mut items: Vec<T>, count: usize, seed: u64) -> Vec<T> {
     items.shuffle(&mut ChaCha8Rng::from_seed(key(seed, "grpo check pairs", &[])));
@@ -54,6 +67,17 @@ pub(crate) struct Votes {
     pub(crate) asked: usize,
     /// Mean over the pairs with valid votes of their entropy in bits; `None` without such a pair.
     pub(crate) entropy: Option<f64>,
+}
+
+impl Votes {
+    /// Fails where fewer than a share `least` is valid, or where the valid ones have more than `most` bits of entropy.
+    pub(crate) fn hold(&self, least: f64, most: f64) -> anyhow::Result<()> {
+        Collapse::check("votes", self.valid, self.asked, least)?;
+        match self.entropy {
+            Some(entropy) if entropy > most => Err(Undecided { entropy, most }.into()),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// The votes of `policy` on `pairs`. A check asks the same with the same draws each time, so that what changes is the policy.
@@ -139,6 +163,15 @@ mod tests {
         assert_eq!(Collapse::check("votes", 0, 0, 0.25), Ok(()));
         let collapse = Collapse::check("votes", 1, 8, 0.25).unwrap_err();
         assert!(collapse.to_string().starts_with("1 of 8 votes are valid"), "{collapse}");
+    }
+
+    #[test]
+    fn votes_that_are_split_evenly_hold_unless_less_entropy_is_allowed() {
+        let split = tally(&[vec![FIRST; 4], vec![FIRST; 4]]);
+        assert!(split.hold(0.25, 1.0).is_ok());
+        let error = split.hold(0.25, 0.9).unwrap_err().to_string();
+        assert!(error.starts_with("the votes of a check have 1.000 bits of entropy a pair, more than"), "{error}");
+        assert!(tally(&[vec![None; 4], vec![None; 4]]).hold(0.0, 0.0).is_ok());
     }
 
     #[test]

@@ -282,7 +282,7 @@ impl<'a> Trainer<'a> {
         let question = Question::new(Task::Compare, self.args.reasoning);
         let found =
             votes(self.policy(), self.pictures, &self.course.checked, &question, &self.sampling, self.args.seed)?;
-        Collapse::check("votes", found.valid, found.asked, checks.min_valid_rate)?;
+        found.hold(checks.min_valid_rate, checks.max_vote_entropy)?;
         Ok(Some(found))
     }
 }

@@ -149,6 +149,21 @@ fn votes_that_are_no_longer_valid_end_it_at_their_check_and_the_last_checkpoint_
 }
 
 #[test]
+fn votes_that_tell_no_pictures_apart_end_it_at_their_check_and_the_last_checkpoint_stays() {
+    let work = Work::new();
+    let flags = ["--check-every", "3", "--check-pairs", "4", "--checkpoint-every", "1"];
+    let (code, said) = work.ends("out", &[&flags[..], &["--max-vote-entropy", "0"]].concat());
+    assert_eq!(code, Some(1), "{said}");
+    let line = fault(&said);
+    assert!(line.contains("update 2 failed; the last checkpoint, of 2 steps, stays in "), "{line}");
+    assert!(line.contains(" bits of entropy a pair, more than --max-vote-entropy 0 allows"), "{line}");
+    let said = work.run("out", &flags);
+    assert!(said.contains("goes on from step 2 of"), "{said}");
+    work.run("one", &flags);
+    assert_eq!(work.bytes("out"), work.bytes("one"));
+}
+
+#[test]
 fn a_policy_whose_ratings_are_no_longer_valid_ends_it_and_the_last_checkpoint_stays() {
     let work = Work::new();
     work.killed_at_four("out", &[]);

@@ -4,7 +4,7 @@ use super::{Item, Memory, Phase, Work};
 use crate::config::Config;
 use crate::device::{LOGITS, PAGE, Place, SCORES};
 use crate::model::{CHUNK_ROWS, LOGITS as CPU_LOGITS};
-use crate::ops::block::{MLP_VALUES, STATES};
+use crate::ops::block::{STATES, mlp_rows, state_values};
 use crate::sample::LANES;
 use crate::train::{LARGE, LOOKS, Trainable, WAITING};
 use crate::weights::expected;
@@ -170,7 +170,7 @@ fn pixels(config: &Config, work: &Work) -> u64 {
 }
 
 fn on_cpu(config: &Config, work: &Work) -> Vec<Item> {
-    let (t, v) = (&config.text, &config.vision);
+    let t = &config.text;
     let bytes = 4 * expected(config).iter().map(|(_, shape)| shape.iter().product::<usize>()).sum::<usize>();
     let a_group = work.rows(config);
     let groups = CHUNK_ROWS.div_ceil(a_group).min(work.pictures);
@@ -178,10 +178,9 @@ fn on_cpu(config: &Config, work: &Work) -> Vec<Item> {
     let side_by_side = if bytes > LARGE { 1 } else { (WAITING / bytes.max(1)).max(2).min(chunks) };
     let rows = groups * a_group;
     let keys = t.num_key_value_heads * t.head_dim();
-    let kept = kept(rows, t.num_hidden_layers, t.hidden_size, keys, t.intermediate_size);
-    let layer = rows * (10 * t.hidden_size + 4 * keys) + 4 * MLP_VALUES.min(rows * t.intermediate_size);
+    let block = Shape { hidden: t.hidden_size, keys, inner: t.intermediate_size };
     let predicting = groups * (work.completions * (work.completion_tokens - 1) + 1);
-    let logits = 2 * (predicting * t.vocab_size).min(CPU_LOGITS.max(t.vocab_size));
+    let logits = (predicting * t.vocab_size).min(CPU_LOGITS.max(t.vocab_size));
     let times = |values: usize| F32 * (side_by_side * values) as u64;
     let here = Memory::Host;
     let mut items = vec![
@@ -189,45 +188,72 @@ fn on_cpu(config: &Config, work: &Work) -> Vec<Item> {
             "inputs or states of the text layers",
             here,
             &[Text],
-            times(kept),
-            "4·R·H·(L+1), or all made of a layer, if less than 2^26",
+            times(rows * block.kept(rows, t.num_hidden_layers)),
+            "4·R·H·L, or all made of a layer, if less than 2^26",
         ),
-        item("a text layer and back", here, &[Text], times(layer), "4·R·(10H+4·keys) + a run of MLP rows"),
-        item("logits of a run of rows, and back", here, &[Text], times(logits), "8·min((R-P+1)·V, 2^24)"),
+        item(
+            "a text layer and back",
+            here,
+            &[Text],
+            times(block.back(rows)),
+            "4·R·6·(H+keys), or 4·R·(4H+2·keys) + MLP",
+        ),
+        item("logits of a run of rows, and back", here, &[Text], times(logits), "4·min((R-P+1)·V, 2^24)"),
     ];
     if side_by_side > 1 {
         let own = (bytes * side_by_side) as u64;
         items.push(item("gradients of chunks side by side", here, &[Text, Vision], own, "4·N·chunks, about 2^28"));
     }
     if tower_learns(work) {
-        let patches = work.grid.patches();
-        let pictures = CHUNK_ROWS.div_ceil(patches).min(work.pictures);
-        let rows = pictures * patches;
-        let of_chunk = 4 * self::kept(rows, v.depth, v.hidden_size, v.hidden_size, v.intermediate_size);
-        let looks = (of_chunk * work.pictures.div_ceil(pictures)).min(LOOKS);
-        let block = rows * 14 * v.hidden_size + 4 * MLP_VALUES.min(rows * v.intermediate_size);
-        let dfeatures = F32 * (work.pictures * work.grid.tokens(v.spatial_merge_size) * t.hidden_size) as u64;
-        items.push(item("gradients of features", here, &[Text, Vision], dfeatures, "4·B·m·H"));
-        items.push(item(
-            "states of the tower",
-            here,
-            &[Text, Vision],
-            looks.max(of_chunk) as u64,
-            "as of the text layers, 2^27 in all",
-        ));
-        items.push(item(
-            "a tower block and back",
-            here,
-            &[Vision],
-            times(block),
-            "4·p·14H + a run of MLP rows, of the tower",
-        ));
+        items.extend(tower_on_cpu(config, work, side_by_side));
     }
     items
 }
 
-/// Values that a pass keeps of its layers: all that their gradients need where that is little, else their inputs.
-fn kept(rows: usize, layers: usize, hidden: usize, keys: usize, inner: usize) -> usize {
-    let states = rows * layers * (6 * hidden + 2 * keys + 3 * inner);
-    if 4 * states <= STATES { states } else { rows * hidden * (layers + 1) }
+/// The vision tower's part of [`on_cpu`].
+fn tower_on_cpu(config: &Config, work: &Work, side_by_side: usize) -> [Item; 3] {
+    let (v, patches) = (&config.vision, work.grid.patches());
+    let pictures = CHUNK_ROWS.div_ceil(patches).min(work.pictures);
+    let rows = pictures * patches;
+    let block = Shape { hidden: v.hidden_size, keys: v.hidden_size, inner: v.intermediate_size };
+    // Beside the blocks' part a look has its patches, of one frame, and what goes through the merger.
+    let a_row = block.kept(rows, v.depth) + v.patch_dim() / v.temporal_patch_size + 4 * v.hidden_size;
+    let a_look = 4 * rows * a_row;
+    let chunks = work.pictures.div_ceil(pictures);
+    let side_by_side = side_by_side.min(chunks);
+    // Those that are kept from the way forward, or made again.
+    let looks = (LOOKS / a_look).min(chunks).max(side_by_side);
+    let features = work.pictures * work.grid.tokens(v.spatial_merge_size) * config.text.hidden_size;
+    let back = F32 * (side_by_side * block.back(rows)) as u64;
+    let (here, both): (_, &[Phase]) = (Memory::Host, &[Text, Vision]);
+    [
+        item("gradients of features", here, both, F32 * features as u64, "4·B·m·H"),
+        item("states of the tower", here, both, (looks * a_look) as u64, "as of the text layers, 2^27 in all, or one"),
+        item("a tower block and back", here, &[Vision], back, "4·p·12H, or 4·p·6H + MLP, of the tower"),
+    ]
+}
+
+/// Widths of a block's rows: of the residual stream and queries, of the keys, and within the MLP.
+struct Shape {
+    hidden: usize,
+    keys: usize,
+    inner: usize,
+}
+
+impl Shape {
+    /// Values to a row that a pass keeps of `layers` blocks: all that their gradients need where that is little, else their
+    /// inputs.
+    fn kept(&self, rows: usize, layers: usize) -> usize {
+        let states = layers * state_values(self.hidden, self.hidden, self.keys, self.inner);
+        if 4 * rows * states <= STATES { states } else { layers * self.hidden }
+    }
+
+    /// Values of a block that is made again and its way back, beside its input: in the attention, the states of queries, keys
+    /// and values, the gradients of the block's and of the attention's result, those that go to queries, keys and values, and
+    /// these as rows; in the MLP, the attention's states and results, the gradient, and of a run of rows what the MLP makes.
+    fn back(&self, rows: usize) -> usize {
+        let run = mlp_rows(rows, self.inner);
+        let mlp = rows * (4 * self.hidden + 2 * self.keys) + run * (self.hidden + 3 * self.inner);
+        mlp.max(6 * rows * (self.hidden + self.keys))
+    }
 }

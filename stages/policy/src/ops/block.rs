@@ -111,10 +111,21 @@ pub fn keep(blocks: &[Block], rows: usize) -> Keep {
     if values * rows * size_of::<f32>() <= STATES { Keep::States } else { Keep::Inputs }
 }
 
+/// Values to a row of a [`BlockState`], by the widths of its rows, queries, keys and MLP.
+pub(crate) fn state_values(hidden: usize, queries: usize, keys: usize, inner: usize) -> usize {
+    3 * hidden + 2 * queries + 2 * keys + 3 * inner
+}
+
 /// Values between the MLP's layers that are worked on at a time, about: its rows are cut into runs, by the sizes alone.
-pub(crate) const MLP_VALUES: usize = 1 << 21;
+const MLP_VALUES: usize = 1 << 21;
 /// Rows of a run, at least: with fewer, adding to the weights' gradients costs more than multiplying.
 const MLP_ROWS: usize = 256;
+
+/// Rows of an MLP of that inner width that are worked on together.
+pub(crate) fn mlp_rows(rows: usize, inner: usize) -> usize {
+    let most = (MLP_VALUES / inner).max(MLP_ROWS);
+    rows.div_ceil(rows.div_ceil(most).max(1)).max(1)
+}
 
 impl Block {
     /// `x [R, H]` to `[R, H]`. `attend` maps the projected rows to rows of attended values, `[R, heads·d]`.
@@ -144,8 +155,7 @@ impl Block {
 
     /// Values of a [`BlockState`] to a row.
     pub fn state_values(&self) -> usize {
-        let (hidden, inner) = (self.norm1.width(), self.down.input());
-        3 * hidden + 2 * self.heads.width() + 2 * self.heads.keys().width() + 3 * inner
+        state_values(self.norm1.width(), self.heads.width(), self.heads.keys().width(), self.down.input())
     }
 
     /// The gradient of `x` where it is wanted (`below`), given that of `y`; the weights' are added to `sums`.
@@ -220,8 +230,7 @@ impl Block {
 
     /// Values of `h` in a run of rows of the MLP.
     fn run(&self, rows: usize) -> usize {
-        let most = (MLP_VALUES / self.down.input()).max(MLP_ROWS);
-        rows.div_ceil(rows.div_ceil(most).max(1)).max(1) * self.norm2.width()
+        mlp_rows(rows, self.down.input()) * self.norm2.width()
     }
 
     /// `h + down(…)`, and the states of all runs of rows if they are to be kept.
