@@ -5,7 +5,7 @@
 
 use std::f32::consts::{FRAC_PI_2, LN_2, SQRT_2};
 
-use rand::{Rng, RngCore, SeedableRng};
+use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::cpu::kernels;
@@ -39,7 +39,7 @@ impl Draws {
         let mut stream = self.stream.clone();
         stream.set_stream(y as u64 + 1);
         stream.set_word_pos(0);
-        stream.fill(words);
+        words.fill_with(|| stream.next_u32());
     }
 
     /// Sets `numbers` to standard normal numbers that belong to row `y`.

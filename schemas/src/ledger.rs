@@ -27,7 +27,7 @@ impl RunRow {
 
 table! {
     /// One workflow step of a run.
-    RunStepRow = "run_steps", version 2 {
+    RunStepRow = "run_steps", version 3 {
         /// The run.
         run: String,
         /// The step's name in the workflow.
@@ -49,8 +49,13 @@ table! {
         seconds: f64,
         /// How it ended: `done`, `failed` or `stopped`.
         outcome: String,
-        /// The machine.
+        /// The machine of the runner.
         host: String,
+        /// Where its program ran: `local`, on that machine, or `slurm`, on a cluster's nodes; null where it was found, and before
+        /// version 3.
+        executor: Option<String>,
+        /// How often it was tried: 0 where it was found, more than 1 where it failed and was tried again; null before version 3.
+        attempts: Option<u32>,
     }
 }
 

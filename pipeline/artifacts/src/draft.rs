@@ -140,7 +140,8 @@ pub(crate) mod tests {
         }
     }
 
-    fn pairs(count: usize) -> Vec<Pair> {
+    /// Pairs of pictures that follow each other.
+    pub(crate) fn pairs(count: usize) -> Vec<Pair> {
         let id = |i: usize| ImageId::from(format!("set/{i:05}.png"));
         (0..count)
             .map(|i| Pair {

@@ -91,6 +91,7 @@ impl Answer {
     fn refusal(&self, source: &StoreError) -> Option<&'static str> {
         let is_forbidden = matches!(source, StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. });
         let starts = |number: &str| self.status.as_ref().is_some_and(|status| status.starts_with(number));
+        let is_forbidden = is_forbidden || starts("403") || starts("401");
         match self.code.as_deref().unwrap_or_default() {
             "InvalidAccessKeyId" => Some("check AWS_ACCESS_KEY_ID"),
             "SignatureDoesNotMatch" => Some("check AWS_SECRET_ACCESS_KEY"),
@@ -105,9 +106,10 @@ impl Answer {
             _ if starts("301") || starts("307") || is_bare_redirect(source) => {
                 Some("set AWS_REGION to the bucket's region")
             }
-            _ if is_forbidden || starts("403") || starts("401") => {
-                Some("use credentials that may list, read, write and remove there")
+            _ if is_forbidden && std::env::var_os("AWS_ACCESS_KEY_ID").is_none() => {
+                Some("AWS_ACCESS_KEY_ID is not set: set it and AWS_SECRET_ACCESS_KEY to keys of the bucket")
             }
+            _ if is_forbidden => Some("use credentials that may list, read, write and remove there"),
             _ => None,
         }
     }

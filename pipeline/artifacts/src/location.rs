@@ -95,6 +95,7 @@ impl Location {
         let path = match uri.strip_prefix("file://") {
             Some(path) => PathBuf::from(path),
             None if uri.contains("://") => return Err(fault("unknown scheme".to_owned())),
+            None if uri.starts_with("s3:") => return Err(fault("two slashes follow `s3:`".to_owned())),
             None => PathBuf::from(uri),
         };
         let path = upright(&path).map_err(|error| fault(error.to_string()))?;

@@ -2,6 +2,7 @@
 //! artifact's prefix.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 
 use serde::Deserialize;
 
@@ -16,7 +17,8 @@ struct Layout {
 
 /// The manifest in `bytes`, or what is wrong with it.
 pub(crate) fn manifest(bytes: &[u8]) -> Result<Manifest, String> {
-    let damaged = |error: serde_json::Error| format!("is not a manifest: {error}");
+    let not = |what: &dyn Display| format!("is not a manifest: {what}; remove this artifact and run its step again");
+    let damaged = |error: serde_json::Error| not(&error);
     let Layout { evoq: found } = serde_json::from_slice(bytes).map_err(damaged)?;
     if found != Manifest::LAYOUT {
         let expected = Manifest::LAYOUT;
@@ -25,7 +27,7 @@ pub(crate) fn manifest(bytes: &[u8]) -> Result<Manifest, String> {
         ));
     }
     let manifest: Manifest = serde_json::from_slice(bytes).map_err(damaged)?;
-    check(&manifest).map_err(|what| format!("is not a manifest: {what}"))?;
+    check(&manifest).map_err(|what| not(&what))?;
     Ok(manifest)
 }
 

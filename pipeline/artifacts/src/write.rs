@@ -36,6 +36,7 @@ pub struct TableWriter<T> {
     metadata: Vec<KeyValue>,
     rows: Vec<T>,
     batch: usize,
+    part_bytes: usize,
     open: Option<(ArrowWriter<Vec<u8>>, u64)>,
     /// The part that is being put, while the rows of the next one are encoded; it leaves its memory to be used again.
     underway: Option<JoinHandle<Result<Put>>>,
@@ -64,6 +65,7 @@ impl<T: Table> TableWriter<T> {
             metadata: Vec::new(),
             rows: Vec::new(),
             batch,
+            part_bytes: PART_BYTES,
             open: None,
             underway: None,
             spare: Vec::new(),
@@ -128,7 +130,7 @@ impl<T: Table> TableWriter<T> {
         let grown = writer.bytes_written() + writer.in_progress_size();
         self.open = Some((writer, rows + self.rows.len() as u64));
         self.rows.clear();
-        if grown >= PART_BYTES { self.close() } else { Ok(()) }
+        if grown >= self.part_bytes { self.close() } else { Ok(()) }
     }
 
     /// Closes the open part and begins to put it, once the one before is there.
@@ -225,4 +227,74 @@ fn picture_features<T: Table>() -> String {
         })
         .collect();
     serde_json::json!({ "info": { "features": features } }).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use evoq_schemas::Pair;
+
+    use super::*;
+    use crate::draft::tests::{header, pairs};
+    use crate::faulty::{Fate, Faulty};
+    use crate::{Artifact, Draft};
+
+    /// Three parts of as many rows as are written at once.
+    const ROWS: usize = 3 * BATCH;
+
+    /// A writer at `place` that closes a part after each batch.
+    fn of_small_parts(place: &Location) -> TableWriter<Pair> {
+        let mut writer = TableWriter::new(place, "pair 1");
+        writer.part_bytes = 1;
+        writer
+    }
+
+    /// What comes of `rows` rows at a place where the puts have the fates `puts`.
+    fn written(rows: usize, puts: &[Fate]) -> Result<TableParts> {
+        let mut writer = of_small_parts(&Faulty::place(puts, &[]));
+        pairs(rows).into_iter().try_for_each(|row| writer.push(row))?;
+        writer.finish()
+    }
+
+    #[test]
+    fn a_table_of_several_parts_has_all_its_rows_in_their_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Location::open(folder.path().to_str().unwrap()).unwrap();
+        let mut draft = Draft::new(&place, header("f"));
+        let mut writer = of_small_parts(&place);
+        let rows = pairs(ROWS + 7);
+        for row in &rows {
+            writer.push(row.clone()).unwrap();
+        }
+        let parts = writer.finish().unwrap();
+        assert_eq!(parts.parts.iter().map(|it| it.rows).collect::<Vec<_>>(), [1024, 1024, 1024, 7]);
+        draft.add(Pair::NAME, parts);
+        draft.commit().unwrap();
+        assert_eq!(Artifact::at(&place).unwrap().rows::<Pair>().unwrap(), rows);
+    }
+
+    #[test]
+    fn a_part_that_is_not_put_fails_the_table_whichever_it_is() {
+        assert_eq!(written(ROWS, &[Fate::Done; 3]).unwrap().rows, ROWS as u64);
+        for refused in 0..3 {
+            let mut puts = [Fate::Done; 3];
+            puts[refused] = Fate::Conflict;
+            let error = written(ROWS, &puts).unwrap_err().to_string();
+            assert!(error.contains(&format!("pairs/part-{refused:05}")), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_row_that_is_refused_is_named_by_its_place_in_the_whole_table() {
+        let mut writer = of_small_parts(&Faulty::place(&[], &[]));
+        for row in pairs(ROWS + 5) {
+            writer.push(row).unwrap();
+        }
+        let mut row = pairs(1).remove(0);
+        row.image_b = row.image_a.clone();
+        let error = writer.push(row).unwrap_err();
+        assert!(
+            matches!(&error, Error::Row { source: evoq_schemas::RowError::Value { row: 3077, .. }, .. }),
+            "{error}"
+        );
+    }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{BufRead, Write};
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -15,6 +16,10 @@ use crate::describe::parameters;
 use crate::job::STOP;
 use crate::units::Shard;
 use crate::{Job, Kind, Stage, content_parameters, describe, fingerprint, input_fingerprint};
+
+/// Within that time a second signal is the first one again: Slurm sends it to a job's script, which passes it on, and on some
+/// clusters to the script's programs as well.
+const ECHO: Duration = Duration::from_millis(500);
 
 /// The variable that stands for `--single-writer`; `evoq run` sets it for the stages that it starts.
 const SINGLE_WRITER: &str = "EVOQ_SINGLE_WRITER";
@@ -87,10 +92,16 @@ fn describe_each<S: Stage>(lines: impl BufRead) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What clap says first, without its `error: `.
+/// What clap says first, without its `error: `, and with the list that follows where it ends in a colon.
 fn first_line(said: &str) -> String {
-    let line = said.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
-    line.strip_prefix("error: ").unwrap_or(line).to_owned()
+    let mut lines = said.lines().map(str::trim).skip_while(|line| line.is_empty());
+    let first = lines.next().unwrap_or_default();
+    let first = first.strip_prefix("error: ").unwrap_or(first);
+    if !first.ends_with(':') {
+        return first.to_owned();
+    }
+    let listed: Vec<&str> = lines.take_while(|line| !line.is_empty()).collect();
+    format!("{first} {}", listed.join(", "))
 }
 
 /// The artifact of this very step, if it is there already; another step's is in the way.
@@ -155,7 +166,8 @@ fn command<S: Stage>(runs: bool) -> Command {
         )
         .arg(
             contract(Arg::new("log").long("log").value_name("LEVEL").default_value("info").env("EVOQ_LOG"))
-                .help("What to say on stderr: error, warn, info, debug"),
+                .value_parser(["error", "warn", "info", "debug"])
+                .help("What to say on stderr"),
         )
 }
 
@@ -174,11 +186,10 @@ fn print_description(description: &crate::Description) -> anyhow::Result<()> {
 /// Logs, threads and Ctrl-C: what is the process's, not the stage's.
 fn prepare(matches: &ArgMatches) -> anyhow::Result<()> {
     let level: &String = matches.get_one("log").context("clap gives --log a default")?;
-    let filter = EnvFilter::try_new(level)
-        .map_err(|error| crate::bad_input(format!("--log {level}: {error}; expected error, warn, info or debug")))?;
     tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(EnvFilter::new(level))
         .with_writer(std::io::stderr)
+        .log_internal_errors(false)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_target(false)
         .without_time()
@@ -186,12 +197,16 @@ fn prepare(matches: &ArgMatches) -> anyhow::Result<()> {
     if let Some(threads) = matches.get_one::<usize>("threads") {
         rayon::ThreadPoolBuilder::new().num_threads(*threads).build_global()?;
     }
-    // The first Ctrl-C asks the stage to stop between two pieces of work; the second ends it at once.
-    ctrlc::set_handler(|| {
-        if STOP.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
+    // The first Ctrl-C asks the stage to stop between two pieces of work; a later one ends it at once.
+    let mut asked: Option<Instant> = None;
+    ctrlc::set_handler(move || match asked {
+        None => {
+            asked = Some(Instant::now());
+            STOP.store(true, Ordering::Relaxed);
+            crate::fault::tell("stopping; once more to stop at once");
         }
-        eprintln!("stopping; once more to stop at once");
+        Some(first) if first.elapsed() < ECHO => {}
+        Some(_) => std::process::exit(130),
     })?;
     Ok(())
 }

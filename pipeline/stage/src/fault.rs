@@ -1,6 +1,7 @@
 //! How a stage fails: one line for people, and an exit code.
 
 use std::fmt::Display;
+use std::io::Write;
 use std::process::ExitCode;
 
 /// A fault of what the user gave: exit code 2.
@@ -39,8 +40,13 @@ pub(crate) fn report(stage: &str, error: &anyhow::Error) -> ExitCode {
         let _ = clap.print();
         return ExitCode::from(u8::try_from(clap.exit_code()).unwrap_or(2));
     }
-    eprintln!("evoq-{stage}: error: {}", one_line(error));
+    tell(&format!("evoq-{stage}: error: {}", one_line(error)));
     ExitCode::from(exit_code(error))
+}
+
+/// Says a line on stderr. Hours of work do not end because the reader of their words has: `evoq-grpo … 2>&1 | head`.
+pub(crate) fn tell(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 fn exit_code(error: &anyhow::Error) -> u8 {
@@ -62,7 +68,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
 fn one_line(error: &anyhow::Error) -> String {
     let mut line = String::new();
     for cause in error.chain() {
-        let text = cause.to_string().replace('\n', "; ");
+        let text = cause.to_string().lines().map(str::trim).collect::<Vec<_>>().join("; ");
         if line.contains(&text) {
             continue;
         }

@@ -70,7 +70,8 @@ impl Progress {
         let spent = self.start.elapsed().as_secs_f64();
         let left = spent / done.saturating_sub(self.before).max(1) as f64 * total.saturating_sub(done) as f64;
         let said = self.said.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        eprintln!("progress: {} {done}/{total}, {spent:.0} s, {left:.0} s left{said}", self.what);
+        let what = &self.what;
+        crate::fault::tell(&format!("progress: {what} {done}/{total}, {spent:.0} s, {left:.0} s left{said}"));
     }
 }
 

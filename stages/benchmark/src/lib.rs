@@ -126,11 +126,11 @@ fn say(measured: &[Measured]) {
     for row in measured.iter().map(|it| &it.row) {
         let shown = |value: Option<f64>| value.map_or("undefined".to_owned(), |value| format!("{value:.4}"));
         tracing::info!(
-            "{} by {}, {} replies of {}, {} {}: SRCC {}, PLCC {} over {} pictures, {} without a valid reply",
+            "{} against {}, {} ({} a picture), subset {}, grouping {}: SRCC {}, PLCC {} over {} pictures, {} without a valid reply",
             row.dataset,
             row.truth,
-            row.samples,
             row.decoding,
+            row.samples,
             row.subset,
             row.grouping,
             shown(row.srcc),

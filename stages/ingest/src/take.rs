@@ -222,7 +222,7 @@ fn nothing_left(pictures: usize, choice: Choice, rejects: &[Reject]) -> anyhow::
 fn refusal(problems: &[Reject]) -> anyhow::Error {
     let told: Vec<String> = problems.iter().map(told).collect();
     if told.len() <= NAMED {
-        return bad_input(told.join("; "));
+        return bad_input(told.join("; ") + ". --on-error skip takes the rest");
     }
     for problem in &told {
         tracing::error!("{problem}");
@@ -323,7 +323,7 @@ mod tests {
     fn few_problems_are_told_whole_and_many_are_counted() {
         let problems: Vec<Reject> =
             (0..9).map(|it| reject("a", None, "a", "damaged", format!("{it}.jpg is torn"))).collect();
-        assert_eq!(refusal(&problems[..2]).to_string(), "0.jpg is torn; 1.jpg is torn");
+        assert_eq!(refusal(&problems[..2]).to_string(), "0.jpg is torn; 1.jpg is torn. --on-error skip takes the rest");
         let many = refusal(&problems).to_string();
         assert!(
             many.starts_with("9 rows and files are refused: 0.jpg") && many.contains("and 4 more, listed above"),

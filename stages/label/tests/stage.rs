@@ -276,6 +276,15 @@ fn a_full_disk_and_a_second_run_make_no_other_labels() {
 }
 
 #[test]
+fn a_reader_of_its_words_that_has_gone_away_is_no_fault() {
+    let folder = Folder::new();
+    let uri = folder.table("votes", &votes(0, [3, 1, 0]));
+    let out = folder.at("labels");
+    Program(env!("CARGO_BIN_EXE_evoq-label")).unheard(&["--votes", &uri, "--out", &out]);
+    assert_eq!(Artifact::open(&out).unwrap().rows::<Label>().unwrap().len(), 1);
+}
+
+#[test]
 fn an_empty_table_of_votes_is_bad_input() {
     let folder = tempfile::tempdir().unwrap();
     let uri = table::<Vote>(folder.path(), "votes", &[]);

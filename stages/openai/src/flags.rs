@@ -43,7 +43,8 @@ pub struct Flags {
     #[arg(long)]
     #[serde(skip)]
     pub key_env: Option<String>,
-    /// Requests to the server at a time
+    /// Requests to the server at a time. Where it draws all replies from one generator, as `transformers serve` does, seeds
+    /// decide them only with 1
     #[arg(long, default_value_t = 16, value_parser = count)]
     #[serde(skip)]
     pub concurrency: usize,

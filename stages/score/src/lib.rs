@@ -17,7 +17,7 @@ use std::process::ExitCode;
 
 use evoq_openai::{Engine, Flags, Server};
 use evoq_pictures::Pictures;
-use evoq_policy::{Answerer, InvalidReply, Place, Question, Reasoning, Task, parse_score};
+use evoq_policy::{Answerer, Error, InvalidReply, Place, Question, Reasoning, Task, parse_score};
 use evoq_schemas::{Decoding, ImageId, Score, ScoreMethod};
 use evoq_stage::range::{count, positive};
 use evoq_stage::{Input, Job, Kind, Output, Stage, UnitEnd, bad_input};
@@ -104,8 +104,10 @@ impl Stage for Args {
             Engine::Policy => {
                 self.engine.check_unused()?;
                 let input = job.policy("policy")?;
-                let policy = Answerer::load(&input.folder, self.device)
-                    .map_err(|error| bad_input(format!("--policy: {error}")))?;
+                let policy = Answerer::load(&input.folder, self.device).map_err(|error| {
+                    let flag = if matches!(error, Error::NoDevice { .. }) { "device" } else { "policy" };
+                    bad_input(format!("--{flag}: {error}"))
+                })?;
                 let rater = Builtin { args: self, policy: &policy, digest: input.digest, question };
                 rate(job, ids.len(), SIDE_BY_SIDE, |rows| rater.rate(&pictures, &ids[rows]))
             }

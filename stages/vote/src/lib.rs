@@ -19,7 +19,7 @@ use clap::builder::ArgPredicate;
 use evoq_openai::{Engine, Flags, Server};
 use evoq_pictures::Pictures;
 use evoq_policy::sample::Sampling;
-use evoq_policy::{Answerer, Gallery, Place, Question, Reasoning, Task};
+use evoq_policy::{Answerer, Error, Gallery, Place, Question, Reasoning, Task};
 use evoq_schemas::{Pair, Vote};
 use evoq_stage::range::{count, positive, share};
 use evoq_stage::{Input, Job, Kind, Output, Progress, Stage, UnitEnd, bad_input};
@@ -136,7 +136,10 @@ impl Args {
         self.engine.check_unused()?;
         let input = job.policy("policy")?;
         let policy = tracing::debug_span!("load").in_scope(|| Answerer::load(&input.folder, self.device));
-        let policy = policy.map_err(|error| bad_input(format!("--policy: {error}")))?;
+        let policy = policy.map_err(|error| {
+            let flag = if matches!(error, Error::NoDevice { .. }) { "device" } else { "policy" };
+            bad_input(format!("--{flag}: {error}"))
+        })?;
         let voter = Builtin {
             policy: &policy,
             digest: input.digest,

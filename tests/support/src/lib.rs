@@ -11,8 +11,10 @@ mod pictures;
 mod program;
 pub mod servers;
 pub mod slurm;
+mod transformers;
 
 pub use folder::{Folder, rows, table};
 pub use meter::Meter;
 pub use pictures::{label, original, stored, texture, variant};
 pub use program::Program;
+pub use transformers::Transformers;

@@ -53,6 +53,15 @@ impl Program {
         said
     }
 
+    /// Runs it to a good end though nobody is left to read what it says.
+    pub fn unheard(self, arguments: &[&str]) {
+        let (reader, writer) = std::io::pipe().expect("there is room for a pipe");
+        drop(reader);
+        let status = self.command(arguments).stdout(Stdio::null()).stderr(writer).status();
+        let status = status.expect("the program was built for this test");
+        assert!(status.success(), "{status}");
+    }
+
     /// Runs it where no file can grow past two KiB, as on a full disk; it must fail, and gives the one line that says why.
     pub fn starved(self, arguments: &[&str]) -> String {
         // A file that would grow too large is a signal; ignored, it is an error of writing.

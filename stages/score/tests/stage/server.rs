@@ -1,13 +1,13 @@
 //! `--engine openai`: against a small server that fails as it is told, and against `transformers serve`.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::Output;
 
 use evoq_artifacts::Artifact;
 use evoq_schemas::{Decoding, Image, Score};
+use evoq_test_support::Transformers;
 use evoq_test_support::faulty::{Act, Faulty, replies};
 use serde_json::Value;
 
@@ -126,51 +126,6 @@ fn a_server_that_is_named_wrongly_is_bad_input_in_one_line() {
     let output = score(&["--images", &images, "--out", &out, "--policy", &policy(), "--url", &nowhere]);
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));
     assert!(fault(&output).contains("--url is for a server"), "{}", said(&output));
-}
-
-/// `transformers serve` with one checkpoint; it ends when it is dropped.
-struct Transformers {
-    url: String,
-    child: Child,
-}
-
-impl Transformers {
-    /// The server, once it is ready; `None` without `EVOQ_TEST_TRANSFORMERS_PYTHON`, which is said loudly.
-    fn serving(checkpoint: &str) -> Option<Self> {
-        let Some(python) = std::env::var_os("EVOQ_TEST_TRANSFORMERS_PYTHON") else {
-            eprintln!(
-                "SKIPPED: pip install torch torchvision pillow 'transformers[serving]==5.23.0', and name the Python that has them \
-                 by EVOQ_TEST_TRANSFORMERS_PYTHON"
-            );
-            return None;
-        };
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
-        let main = "import sys; from transformers.cli.transformers import main; sys.exit(main())";
-        let fixed =
-            ["serve", checkpoint, "--host", "127.0.0.1", "--device", "cpu", "--dtype", "float32", "--port", &port];
-        let mut child = Command::new(python)
-            .args(["-c", main])
-            .args(fixed)
-            .stderr(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
-        let mut said = Vec::new();
-        let is_ready =
-            lines.by_ref().inspect(|line| said.push(line.clone())).any(|line| line.contains("Uvicorn running"));
-        assert!(is_ready, "transformers serve did not start: {}", said.join("\n"));
-        // What it says from now on must go somewhere, or it would wait for a reader.
-        std::thread::spawn(move || lines.for_each(drop));
-        Some(Self { url: format!("http://127.0.0.1:{port}"), child })
-    }
-}
-
-impl Drop for Transformers {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 /// The policy that ships: what it says can be read, and none of it is a special token, which programs show in different ways.

@@ -1,15 +1,15 @@
-//! `--engine openai`: against a small server that answers, and fails, as it is told.
+//! `--engine openai`: against a small server that answers, and fails, as it is told, and against `transformers serve`.
 
 use std::collections::BTreeSet;
 use std::process::Output;
 
 use evoq_schemas::{Design, Outcome, Pair, PairId, Vote};
 use evoq_test_support::faulty::{Act, Faulty, replies};
-use evoq_test_support::{stored, table, texture};
+use evoq_test_support::{Transformers, stored, table, texture};
 use image::{Rgb, RgbImage};
 use serde_json::Value;
 
-use super::{inputs, vote, votes};
+use super::{inputs, noisy, tiny_policy, vote, votes};
 
 /// Six votes on each pair by the server at `url`.
 fn ask([images, pairs]: &[String; 2], out: &str, url: &str, more: &[&str]) -> Output {
@@ -116,4 +116,34 @@ fn a_vote_that_the_server_fails_at_is_invalid_with_a_reason() {
         ask(&inputs, &elsewhere, &server.url, &["--order", "balanced", "--tries", "2", "--min-valid-rate", "0.6"]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("broken_reply"));
+}
+
+#[test]
+fn transformers_votes_as_the_built_in_policy_votes() {
+    let policy = tiny_policy();
+    let Some(server) = Transformers::serving(&policy) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let [images, pairs] = noisy(folder.path());
+    let out = |name: &str| folder.path().join(name).display().to_string();
+    let cast = |name: &str, engine: &[&str], more: &[&str]| {
+        let fixed = ["--images", &images, "--pairs", &pairs, "--out", &out(name), "--max-tokens", "14"];
+        votes(&out(name), &vote(&[&fixed[..], engine, more].concat()))
+    };
+    let built_in = ["--policy", &policy];
+    let served = ["--engine", "openai", "--url", &server.url, "--model", &policy, "--concurrency", "1"];
+
+    // As cold as this, each token is the most likely one: the pictures, their order, the prompt and the model are the same.
+    let cold = ["--samples", "2", "--order", "balanced", "--temperature", "0.001"];
+    let (ours, theirs) = (cast("ours", &built_in, &cold), cast("theirs", &served, &cold));
+    assert_eq!(said(&theirs), said(&ours));
+    let sides: BTreeSet<_> = theirs.iter().map(|row| row.outcome.as_ref().map(Outcome::as_str)).collect();
+    assert!(sides.contains(&Some("a")) && sides.contains(&Some("b")), "{sides:?}");
+
+    // It gives one choice where four were asked for: each is asked for by itself, with a seed of its own.
+    let drawn = cast("drawn", &served, &["--samples", "4"]);
+    assert_eq!(drawn.len(), 15 * 4);
+    let of_a_pair = |rows: &[Vote]| rows.iter().filter_map(|row| row.reply.clone()).collect::<BTreeSet<_>>().len();
+    let several = drawn.chunks(4).filter(|rows| of_a_pair(rows) > 1).count();
+    assert!(several > 7, "{several} of 15 pairs got different replies");
+    assert!(cast("again", &served, &["--samples", "4"]) == drawn, "the seeds decide the replies");
 }
