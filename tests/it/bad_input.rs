@@ -99,6 +99,42 @@ steps:
 }
 
 #[test]
+fn what_must_stand_beside_a_parameter_is_told_with_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "\
+evoq: 1
+name: flow
+steps:
+  photos: { uses: ingest, with: { source: 'procedural:4' } }
+  variants: { uses: distort, in: { images: photos }, with: { crop: true } }
+";
+    let output = ends_with(&mut flow(&folder, text), 2);
+    let fault = fault(&output);
+    assert!(fault.ends_with("arguments were not provided: --short-side <N>"), "{fault}");
+}
+
+#[test]
+fn a_card_that_is_not_there_is_told_as_a_matter_of_the_device() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    let source = ["--source", "procedural:3", "--size", "32"];
+    ends_with(program("evoq-ingest").args(source).arg("--out").arg(place("photos")), 0);
+    let images = |stage: &str| {
+        let mut command = program(stage);
+        command.arg("--images").arg(place("photos"));
+        command
+    };
+    ends_with(images("evoq-pair").args(["--count", "2"]).arg("--out").arg(place("pairs")), 0);
+    let (mut vote, mut score) = (images("evoq-vote"), images("evoq-score"));
+    vote.arg("--pairs").arg(place("pairs"));
+    for command in [&mut vote, &mut score] {
+        command.arg("--policy").arg(repository().join("tests/fixtures/policy/checkpoint"));
+        let output = ends_with(command.args(["--device", "cuda"]).arg("--out").arg(place("out")), 2);
+        assert!(fault(&output).contains("error: --device: no CUDA device: "), "{}", fault(&output));
+    }
+}
+
+#[test]
 fn a_cycle_is_told_by_the_steps_that_make_it() {
     let folder = tempfile::tempdir().unwrap();
     let text = "\

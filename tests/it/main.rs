@@ -2,13 +2,17 @@
 
 mod arrows;
 mod bad_input;
+mod commands;
 mod compatibility;
 mod contract;
+mod held;
 mod measures;
+mod parameters;
 mod plans;
 mod programs;
 mod same_bytes;
 mod slurm;
+mod stops;
 mod swapped;
 mod trl;
 mod whole_loop;

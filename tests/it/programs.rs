@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
 pub use evoq_test_support::servers::python;
@@ -64,6 +64,18 @@ pub fn ends_with(command: &mut Command, code: i32) -> Output {
         String::from_utf8_lossy(&output.stderr)
     );
     output
+}
+
+/// Starts `command` and kills it with SIGKILL as soon as `is_time`, which must be before its end.
+#[track_caller]
+pub fn killed_when(is_time: impl Fn() -> bool, command: &mut Command) {
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    while !is_time() {
+        assert!(child.try_wait().unwrap().is_none(), "{command:?} ended before it was to be killed");
+        std::thread::yield_now();
+    }
+    child.kill().unwrap();
+    assert!(!child.wait().unwrap().success());
 }
 
 /// What `output` said on stderr.

@@ -126,6 +126,8 @@ fn tables(root: &Location) {
             seconds: 0.0,
             outcome: "done".to_owned(),
             host: String::new(),
+            executor: None,
+            attempts: None,
         });
     }
     let run = RunRow {

@@ -13,10 +13,15 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use evoq_artifacts::make_folder;
 
 use crate::error::{Error, Result};
+
+/// How long a run that was told twice to stop may still enter that in its ledger: a store that is away would be waited for for
+/// minutes.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// How often the user has asked to stop.
 static STOPS: AtomicU32 = AtomicU32::new(0);
@@ -52,14 +57,23 @@ pub struct Ended {
     pub line: String,
 }
 
-/// Passes Ctrl-C (and SIGTERM) on to the programs that run, and remembers it; from the second on they are killed.
+/// Passes Ctrl-C (and SIGTERM) on to the programs that run, and remembers it; at the second they are killed, and a moment later
+/// this process ends, whatever it waits for.
 pub fn watch_interrupts() -> Result<()> {
     ctrlc::set_handler(|| {
+        let is_first = STOPS.fetch_add(1, Ordering::SeqCst) == 0;
         let mut running = running();
-        let what = if STOPS.fetch_add(1, Ordering::SeqCst) == 0 { "INT" } else { "KILL" };
         for group in running.groups.clone() {
             // Without a keeper nothing can be passed on; the programs end with the terminal.
-            let _ = running.tell(what, group);
+            let _ = running.tell(if is_first { "INT" } else { "KILL" }, group);
+        }
+        drop(running);
+        if !is_first {
+            std::thread::sleep(GRACE);
+            let error = Error::Interrupted;
+            // A terminal that is gone is told nothing.
+            let _ = writeln!(std::io::stderr(), "error: {error}");
+            std::process::exit(error.exit_code().into());
         }
     })
     .map_err(|error| Error::Program(format!("Ctrl-C cannot be watched: {error}")))
@@ -99,8 +113,7 @@ impl Running {
             return Err(Error::Interrupted);
         }
         // A group of its own: Ctrl-C on the terminal reaches `evoq` alone, which passes it on once.
-        let spawned =
-            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).spawn();
+        let spawned = command.stdin(Stdio::null()).process_group(0).spawn();
         let name = command.get_program().display();
         let mut child = spawned.map_err(|error| Error::BadInput(format!("{name} could not be started: {error}")))?;
         self.groups.insert(child.id());
@@ -116,17 +129,17 @@ impl Running {
 /// Runs `command`, its output into `log`; `said` gets each line of it.
 pub fn run(command: &mut Command, log: &Path, said: &(dyn Fn(&str) + Sync)) -> Result<Ended> {
     let writing = |error: std::io::Error| Error::Program(format!("{}: writing the log failed: {error}", log.display()));
-    let file = Mutex::new(open_log(log).map_err(writing)?);
+    let mut file = open_log(log).map_err(writing)?;
+    let unmade = |error: std::io::Error| Error::Program(format!("a pipe could not be made: {error}"));
+    // One pipe for both: lines come in the order in which they are said, and one reader does.
+    let (output, input) = std::io::pipe().map_err(unmade)?;
+    command.stdout(input.try_clone().map_err(unmade)?).stderr(input);
     // The lock is held while it starts: a Ctrl-C comes before, and it does not start, or after, and reaches it.
-    let mut child = running().start(command)?;
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let line = std::thread::scope(|scope| {
-        // One of the two pipes is read here: a thread less.
-        let out = stdout.map(|pipe| scope.spawn(|| copy(pipe, &file, said)));
-        let err = stderr.map(|pipe| copy(pipe, &file, said)).unwrap_or_default();
-        let out = out.and_then(|it| it.join().ok()).unwrap_or_default();
-        if err.is_empty() { out } else { err }
-    });
+    let started = running().start(command);
+    // The program has its own ends; with these open the pipe would not close with it.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = started?;
+    let line = copy(output, &mut file, said);
     let status = child.wait();
     let mut running = running();
     running.groups.remove(&child.id());
@@ -174,14 +187,14 @@ impl Words {
 }
 
 /// Copies lines to the log and to `said`; gives the line that says most about a failure.
-fn copy(pipe: impl Read, log: &Mutex<File>, said: &(dyn Fn(&str) + Sync)) -> String {
+fn copy(pipe: impl Read, log: &mut File, said: &(dyn Fn(&str) + Sync)) -> String {
     let mut words = Words::default();
     let mut pipe = BufReader::new(pipe);
     let mut bytes = Vec::new();
     // A line that is not UTF-8 is still a line; an unreadable pipe is a closed one.
     while pipe.read_until(b'\n', &mut bytes).is_ok_and(|read| read > 0) {
         // A full disk must not stop the step.
-        let _ = log.lock().unwrap_or_else(PoisonError::into_inner).write_all(&bytes);
+        let _ = log.write_all(&bytes);
         let line = String::from_utf8_lossy(&bytes);
         let line = line.trim_end();
         if !line.is_empty() {

@@ -18,7 +18,7 @@ use crate::problem::suggestion;
 use crate::report::ReportArgs;
 use crate::resources::bytes;
 use crate::run::{How, SlurmHow, run};
-use crate::select::Selection;
+use crate::select::{Selection, State};
 use crate::show::ShowArgs;
 use crate::sql::{Database, Format, SqlArgs};
 use crate::stages::Stages;
@@ -68,7 +68,7 @@ enum Order {
     Show(ShowArgs),
     /// Show which steps of two runs differ, and why
     Diff(DiffArgs),
-    /// Draw the steps of a run and what they read
+    /// Draw the steps of a run, or of a workflow file, and what they read
     Graph(GraphArgs),
     /// Write a run as one page of HTML: correlations, training, votes, pairs and pictures, steps and lineage
     Report(ReportArgs),
@@ -233,7 +233,13 @@ impl Cli {
             Order::Log(args) => status::log(&args).map_err(|error| of_root(error, &args.root)),
             Order::Show(args) => show::run(&args).map_err(|error| of_root(error, &args.root)),
             Order::Diff(args) => diff::run(&args).map_err(|error| of_root(error, &args.root)),
-            Order::Graph(args) => graph::run(&args).map_err(|error| of_root(error, &args.root)),
+            Order::Graph(args) => {
+                let told = |error| match &args.root {
+                    Some(root) => of_root(error, root),
+                    None => error,
+                };
+                graph::run(&args, &stages).map_err(told)
+            }
             Order::Report(args) => report::run(&args).map_err(|error| of_root(error, &args.root)),
             Order::Verify(args) => {
                 let place = args.place.or(args.root).unwrap_or_default();
@@ -333,9 +339,17 @@ fn run_workflow(args: &RunArgs, stages: &Stages) -> Result<()> {
         return Ok(());
     }
     let database = Database::open(&root, &[run])?;
+    // A part of the steps need not make what is to be shown.
+    let is_part = plan.steps.iter().any(|step| step.state == State::Left);
     for show in &workflow.show {
-        let answers =
-            database.query(&show.sql).map_err(|error| Error::BadInput(format!("show `{}`: {error}", show.title)))?;
+        let answers = match database.query(&show.sql) {
+            Ok(answers) => answers,
+            Err(error) if is_part => {
+                eprintln!("not shown: {}: {error}", show.title);
+                continue;
+            }
+            Err(error) => return Err(Error::BadInput(format!("show `{}`: {error}", show.title))),
+        };
         say(&format!("\n{}\n", show.title))?;
         for answer in answers {
             say(&answer.text(Format::Table)?)?;

@@ -29,11 +29,16 @@ pub fn run(args: &DiffArgs) -> Result<()> {
 }
 
 fn text(old: &PlanRecord, new: &PlanRecord) -> String {
-    let same = |a: &StepRecord, b: &StepRecord| (&a.step, a.round, &a.variant) == (&b.step, b.round, &b.variant);
+    // What is the same artifact is the same step, though one run had a value of the matrix and the other had several.
+    let same = |a: &StepRecord, b: &StepRecord| {
+        (&a.step, a.round) == (&b.step, b.round) && (a.variant == b.variant || a.fingerprint == b.fingerprint)
+    };
     let mut rows = vec![["round", "step", "why"].map(str::to_owned).to_vec()];
     let mut alike = 0;
     for step in &new.steps {
-        let why = match old.steps.iter().find(|it| same(it, step)) {
+        let known = || old.steps.iter().filter(|it| same(it, step));
+        let before = known().find(|it| it.fingerprint == step.fingerprint).or_else(|| known().next());
+        let why = match before {
             Some(before) if before.fingerprint == step.fingerprint => {
                 alike += 1;
                 continue;

@@ -24,6 +24,8 @@ pub struct Job<'a> {
     pub words: Vec<String>,
     /// The folder it runs in, where that matters.
     pub folder: Option<PathBuf>,
+    /// Folders that a command fills: emptied where it begins again, as what was there is of no use to it.
+    pub fills: Vec<PathBuf>,
     /// Whether the work divides into units that several processes can share (`--shard`).
     pub divides: bool,
     /// Whether a job of an earlier run can be taken over: a stage puts its artifact itself, a command leaves files to be taken.
@@ -42,6 +44,9 @@ pub struct Job<'a> {
 
 /// Runs programs.
 pub trait Executor: Sync {
+    /// Its name in the ledger.
+    fn name(&self) -> &'static str;
+
     /// Runs `job` to its end; `said` gets each line of its output.
     fn run(&self, job: &Job<'_>, said: &(dyn Fn(&str) + Sync)) -> Result<Ended>;
 }

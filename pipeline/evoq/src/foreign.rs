@@ -159,13 +159,12 @@ impl ForeignCall {
     pub fn prepare(&self, inputs: &[(String, Vec<String>)], scratch: &Path) -> Result<Vec<String>> {
         let mut words = self.words.clone();
         for (name, uris) in inputs {
-            let folder = scratch.join("in").join(name);
+            let folder = scratch.join(format!("in-{name}"));
             let table = self.tables.get(name).unwrap_or(name);
             let place = if table == "policy" { policy_place(uris)? } else { copy_tables(table, uris, &folder)? };
             words.insert(format!("in.{name}"), place.display().to_string());
         }
-        for output in &self.outputs {
-            let folder = scratch.join("out").join(output);
+        for (output, folder) in self.outputs.iter().zip(self.fills(scratch)) {
             make_folder(&folder)?;
             words.insert(format!("out.{output}"), folder.display().to_string());
         }
@@ -177,10 +176,14 @@ impl ForeignCall {
         Ok(self.arguments.iter().map(fill).collect())
     }
 
+    /// The folders below `scratch` that it writes its outputs into, in their order.
+    pub fn fills(&self, scratch: &Path) -> Vec<PathBuf> {
+        self.outputs.iter().map(|output| scratch.join(format!("out-{output}"))).collect()
+    }
+
     /// Takes what the command wrote below `scratch` into the artifact, checked.
     pub fn collect(&self, draft: &mut Draft, scratch: &Path) -> Result<()> {
-        for output in &self.outputs {
-            let folder = scratch.join("out").join(output);
+        for (output, folder) in self.outputs.iter().zip(self.fills(scratch)) {
             if output == "policy" {
                 let is_whole = checkpoint::files(&folder)
                     .is_ok_and(|files| files.iter().any(|name| name.ends_with(".safetensors")));
@@ -360,10 +363,10 @@ pub(crate) mod tests {
         };
         let scratch = folder.path().join("scratch");
         call.prepare(&[], &scratch).unwrap();
-        write_file(&scratch.join("out/policy/config.json"), b"{}").unwrap();
+        write_file(&scratch.join("out-policy/config.json"), b"{}").unwrap();
         let told = call.collect(&mut draft, &scratch).unwrap_err();
         assert!(told.to_string().contains("model*.safetensors"), "{told}");
-        write_file(&scratch.join("out/policy/model.safetensors"), b"").unwrap();
+        write_file(&scratch.join("out-policy/model.safetensors"), b"").unwrap();
         call.collect(&mut draft, &scratch).unwrap();
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use evoq_artifacts::{Location, leftovers, remove};
 
 use crate::error::Result;
-use crate::print::say;
+use crate::print::{say, tell};
 use crate::verify::size;
 
 /// Prints what is left over below `root`, and removes it unless `dry`. What has no manifest counts as left over when nothing
@@ -21,12 +21,12 @@ pub fn run(root: &str, older_than: Duration, dry: bool) -> Result<()> {
     }
     for (reason, bytes) in bytes {
         let count = found.iter().filter(|it| it.reason == reason).count();
-        eprintln!("{count} {reason}, {}", size(bytes));
+        tell(&format!("{count} {reason}, {}", size(bytes)));
     }
-    if dry {
-        eprintln!("nothing was removed");
-    } else {
-        eprintln!("{} removed", remove(&root, &found)?);
+    match (found.is_empty(), dry) {
+        (true, _) => tell("nothing is left over"),
+        (false, true) => tell("nothing was removed"),
+        (false, false) => tell(&format!("{} removed", remove(&root, &found)?)),
     }
     Ok(())
 }

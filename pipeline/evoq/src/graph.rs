@@ -148,6 +148,7 @@ pub fn duration(seconds: f64) -> String {
 pub(crate) mod tests {
     use super::*;
     use crate::ledger::StepRecord;
+    use crate::ledger::tests::made;
     use crate::matrix::Variant;
 
     /// A step that reads the steps of these fingerprints.
@@ -183,21 +184,13 @@ pub(crate) mod tests {
     }
 
     fn graph() -> Graph {
-        let row = |step: &str, cached, seconds, outcome: &str| RunStepRow {
-            run: "r".to_owned(),
-            workflow_step: step.to_owned(),
-            round: (step != "photos").then_some(1),
-            variant: None,
-            stage: String::new(),
-            fingerprint: if step == "photos" { step.to_owned() } else { format!("{step}1") },
-            cached,
-            started_ms: 0,
-            seconds,
-            outcome: outcome.to_owned(),
-            host: "h".to_owned(),
-        };
-        let done =
-            [row("photos", true, 0.0, "done"), row("pairs", false, 0.25, "done"), row("votes", false, 75.0, "failed")];
+        let steps = plan().steps;
+        let failed = "failed".to_owned();
+        let done = [
+            RunStepRow { cached: true, seconds: 0.0, ..made(&steps[0]) },
+            RunStepRow { seconds: 0.25, ..made(&steps[1]) },
+            RunStepRow { seconds: 75.0, outcome: failed, ..made(&steps[2]) },
+        ];
         Graph::new(&plan(), &done)
     }
 

@@ -244,8 +244,27 @@ fn date(days: u64) -> (u64, u64, u64) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// The row of `step`, made in a second.
+    pub(crate) fn made(step: &StepRecord) -> RunStepRow {
+        RunStepRow {
+            run: "r".to_owned(),
+            workflow_step: step.step.clone(),
+            round: step.round,
+            variant: step.variant.text(),
+            stage: step.stage.clone(),
+            fingerprint: step.fingerprint.clone(),
+            cached: false,
+            started_ms: 0,
+            seconds: 1.0,
+            outcome: "done".to_owned(),
+            host: "h".to_owned(),
+            executor: None,
+            attempts: None,
+        }
+    }
 
     fn root() -> (tempfile::TempDir, Location) {
         let folder = tempfile::tempdir().unwrap();

@@ -3,7 +3,7 @@
 //! A workflow file is read into a tree in which everything knows its place (`tree`), its parameters are filled in (`params`), once
 //! for each combination of its `matrix`, its sections and steps are read (`workflow`, `step`, `resources`), steps are spread over
 //! rounds (`expand`) and checked (`check`) against what the stages say of themselves (`stages`, `call`, `foreign`). The `plan` gives
-//! each step its fingerprint, `select` says which of them run and `why` for what reason; `schema` is for editors. `run` makes what
+//! each step its fingerprint and names the axes of the matrix on which it depends (`uses`), `select` says which of them run and `why` for what reason; `schema` is for editors. `run` makes what
 //! the store lacks and enters it in the `ledger`; `sql` reads the tables of a run, `report` makes a page of them, `status`, `show`,
 //! `diff` and `graph` tell of its steps; `verify` and `gc` look after what is stored.
 
@@ -38,6 +38,7 @@ mod stages;
 mod status;
 mod step;
 mod tree;
+mod uses;
 mod verify;
 mod why;
 mod workflow;
@@ -61,7 +62,7 @@ pub fn main() -> ExitCode {
     match cli.execute(&called) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            print::tell(&format!("error: {error}"));
             ExitCode::from(error.exit_code())
         }
     }

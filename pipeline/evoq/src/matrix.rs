@@ -11,7 +11,7 @@
 //! ```
 //! `--set votes=8`, `--set arm=shuffled` or `--set arm=[paper, hasty]` leave those values of an axis.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -38,6 +38,12 @@ impl Variant {
     #[must_use]
     pub fn common(&self, other: &Self) -> Self {
         Self(self.0.iter().filter(|pair| other.0.contains(pair)).cloned().collect())
+    }
+
+    /// What it says of the axes that are `kept`.
+    #[must_use]
+    pub fn of_axes(&self, kept: impl Fn(&str) -> bool) -> Self {
+        Self(self.0.iter().filter(|(axis, _)| kept(axis)).cloned().collect())
     }
 
     /// How many axes both name with one value; none where they differ on an axis.
@@ -98,6 +104,15 @@ impl Matrix {
     /// The names of the axes.
     pub fn names(&self) -> Vec<String> {
         self.0.iter().map(|axis| axis.name.text.clone()).collect()
+    }
+
+    /// The parameters that each axis can set, by axis.
+    pub fn parameters(&self) -> BTreeMap<String, BTreeSet<String>> {
+        let of = |axis: &Axis| {
+            let settings = axis.choices.iter().flat_map(|choice| &choice.settings);
+            settings.map(|(key, _)| key.text.clone()).collect()
+        };
+        self.0.iter().map(|axis| (axis.name.text.clone(), of(axis))).collect()
     }
 
     /// Leaves of each axis what a `--set` in `sets` says of it; gives the sets that name no axis.

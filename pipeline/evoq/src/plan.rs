@@ -1,11 +1,14 @@
 //! What a run would do: every step with its fingerprint, what it needs, and whether it is in the store already.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+mod outside;
+#[cfg(test)]
+pub(crate) mod tests;
 
-use evoq_artifacts::{Artifact, Location, content_digest};
-use evoq_stage::{Valued, content_parameters_by, fingerprint, input_fingerprint};
-use serde_json::{Map, Value};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use evoq_artifacts::{Artifact, Location};
+use evoq_stage::fingerprint;
 
 use crate::call::{Folders, step_seed};
 use crate::check::{Checked, check};
@@ -13,13 +16,15 @@ use crate::error::Result;
 use crate::expand::{From, Instance, expand};
 use crate::foreign::{self, ForeignCall};
 use crate::ledger::{PlanRecord, StepRecord};
-use crate::problem::{Problem, Problems};
+use crate::problem::Problems;
 use crate::read::Reader;
 use crate::resources::Resources;
 use crate::select::{Selection, State, states};
 use crate::stages::Stages;
-use crate::step::Action;
+use crate::step::{Action, Target, When};
+use crate::uses::Uses;
 use crate::workflow::{Combination, Workflow};
+use outside::{Mark, Outside};
 
 /// A workflow worked out for one root.
 #[derive(Debug)]
@@ -77,9 +82,6 @@ impl PlannedStep {
     }
 }
 
-/// Said where a path leads nowhere.
-const PATHS: &str = "a relative path counts from the workflow file's folder, one of --set from the current folder";
-
 /// One combination's steps, checked.
 struct Part<'a> {
     combination: &'a Combination,
@@ -90,6 +92,24 @@ struct Part<'a> {
 impl Plan {
     /// Works out `workflow` for `root`. Nothing is run; everything that can be checked before is, and all faults are told.
     pub fn new(workflow: &Workflow, root: &Location, stages: &Stages) -> Result<Self> {
+        let mut plan = Self::worked_out(workflow, root, stages, Mark::Content)?;
+        let locations: Vec<Location> = plan.steps.iter().map(|step| step.location.clone()).collect();
+        for (step, found) in plan.steps.iter_mut().zip(Artifact::at_each(&locations)?) {
+            step.found = found.is_some();
+        }
+        plan.select(&Selection::default())?;
+        Ok(plan)
+    }
+
+    /// The steps of `workflow` and what reads what. What comes from outside need not be there: it stands by its name, and the
+    /// fingerprints are those of no artifacts.
+    pub fn sketch(workflow: &Workflow, stages: &Stages) -> Result<Self> {
+        // Places are worked out and not looked at: the file's folder is as good as any.
+        let root = Location::open(&workflow.folder.display().to_string())?;
+        Self::worked_out(workflow, &root, stages, Mark::Name)
+    }
+
+    fn worked_out(workflow: &Workflow, root: &Location, stages: &Stages, by: Mark) -> Result<Self> {
         let folders = Folders {
             file: workflow.folder.clone(),
             current: std::path::absolute(".").unwrap_or_else(|_| PathBuf::from(".")),
@@ -101,20 +121,15 @@ impl Plan {
             let checked = check(combination, &instances, stages, &folders, &mut reader)?;
             parts.push(Part { combination, instances, checked });
         }
-        let outside = Outside::new(&parts, stages, &folders, &mut reader)?;
+        let outside = Outside::new(&steps(&parts), stages, &folders, by, &mut reader)?;
         if !reader.problems.is_empty() {
             return Err(Problems::new(&workflow.source, reader.problems).into());
         }
         let mut plan = Self { steps: Vec::new() };
         let mut places = BTreeMap::new();
         for part in parts {
-            plan.add(part, &outside, root, &folders, &mut places)?;
+            plan.add(part, workflow, &outside, root, &folders, &mut places)?;
         }
-        let locations: Vec<Location> = plan.steps.iter().map(|step| step.location.clone()).collect();
-        for (step, found) in plan.steps.iter_mut().zip(Artifact::at_each(&locations)?) {
-            step.found = found.is_some();
-        }
-        plan.select(&Selection::default())?;
         Ok(plan)
     }
 
@@ -137,13 +152,15 @@ impl Plan {
     fn add(
         &mut self,
         part: Part<'_>,
+        workflow: &Workflow,
         outside: &Outside,
         root: &Location,
         folders: &Folders,
         places: &mut BTreeMap<(String, Option<u32>, String), usize>,
     ) -> Result<()> {
-        // Where each instance stands in the plan.
+        // Where each instance stands in the plan, and the parameters of the workflow that it depends on.
         let mut at: Vec<usize> = Vec::with_capacity(part.instances.len());
+        let mut names: Vec<BTreeSet<String>> = Vec::with_capacity(part.instances.len());
         for (instance, checked) in part.instances.iter().zip(part.checked) {
             let Some(checked) = checked else { unreachable!("without problems every step is checked") };
             let sources = |i: usize| &self.steps[at[i]];
@@ -155,10 +172,15 @@ impl Plan {
                 }
             }
             step.needs = needs.into_iter().collect();
+            names.push(depends_on(instance, &step.record, &names, &workflow.uses));
+            let is_settable = |axis: &str, name: &String| workflow.axes.get(axis).is_some_and(|it| it.contains(name));
+            let depends = |axis: &str| names.last().into_iter().flatten().any(|name| is_settable(axis, name));
+            let variant = part.combination.variant.of_axes(depends);
+            step.record.variant = variant.clone();
             let key = (step.record.step.clone(), step.record.round, step.record.fingerprint.clone());
             if let Some(&known) = places.get(&key) {
-                let variant = &mut self.steps[known].record.variant;
-                *variant = variant.common(&part.combination.variant);
+                let said = &mut self.steps[known].record.variant;
+                *said = said.common(&variant);
                 at.push(known);
             } else {
                 places.insert(key, self.steps.len());
@@ -170,91 +192,32 @@ impl Plan {
     }
 }
 
-/// What steps read and take from outside the workflow: values after defaults, digests of files. Each is found out once.
-struct Outside {
-    /// The parameters that count in a fingerprint, by stage and flags.
-    parameters: BTreeMap<(String, Vec<String>), Map<String, Value>>,
-    /// The fingerprints of artifacts and checkpoints, by URI and whether it is a policy.
-    marks: BTreeMap<(String, bool), String>,
+/// The parameters of the workflow that decide what `instance` makes: those that it names, the seed where it draws with the
+/// workflow's, and those of what it reads. `before` has them of the instances before it.
+fn depends_on(instance: &Instance, record: &StepRecord, before: &[BTreeSet<String>], uses: &Uses) -> BTreeSet<String> {
+    let step = &instance.step;
+    let mut names = uses.of_step(&step.name.text, instance.round);
+    if record.parameters.contains_key("seed") && !step.with.iter().any(|(key, _)| key.text == "seed") {
+        names.insert("seed".to_owned());
+    }
+    for reference in step.inputs.iter().flat_map(|input| &input.references) {
+        match reference.target() {
+            Target::Outside | Target::Step { when: When::Here, .. } => {}
+            Target::Step { step, .. } => names.extend(uses.of_start(step)),
+        }
+    }
+    for feed in instance.feeds.iter().flatten() {
+        if let From::Step { instance, .. } = feed.from {
+            names.extend(before[instance].iter().cloned());
+        }
+    }
+    names
 }
 
-impl Outside {
-    fn new(parts: &[Part<'_>], stages: &Stages, folders: &Folders, reader: &mut Reader) -> Result<Self> {
-        let mut outside = Self { parameters: BTreeMap::new(), marks: BTreeMap::new() };
-        let valued = values(parts, stages)?;
-        let mut digests: BTreeMap<PathBuf, String> = BTreeMap::new();
-        for (instance, checked) in parts.iter().flat_map(|part| part.instances.iter().zip(&part.checked)) {
-            let Some(checked) = checked else { continue };
-            outside.mark_inputs(instance, checked, folders, reader);
-            let Checked::Stage { known, flags } = checked else { continue };
-            let key = (known.description.stage.clone(), flags.clone());
-            if outside.parameters.contains_key(&key) {
-                continue;
-            }
-            let digest = |path: &Path| {
-                if let Some(known) = digests.get(path) {
-                    return Ok(known.clone());
-                }
-                let digest = content_digest(path)?;
-                digests.insert(path.to_path_buf(), digest.clone());
-                Ok(digest)
-            };
-            let told = match valued.get(&key) {
-                Some(Valued::Values(values)) => {
-                    let counted = content_parameters_by(&known.description, values, digest);
-                    match counted {
-                        Ok(parameters) => {
-                            outside.parameters.insert(key, parameters);
-                            continue;
-                        }
-                        Err(error) => error.to_string(),
-                    }
-                }
-                Some(Valued::Error(line)) => line.clone(),
-                None => continue,
-            };
-            let step = &instance.step;
-            let place = step.with.first().map_or(step.name.place, |(key, _)| key.place);
-            reader.problems.push(Problem::new(place, format!("step {}: {told}", instance.title())));
-        }
-        Ok(outside)
-    }
-
-    /// Finds out the fingerprints of what `instance` reads from outside the workflow.
-    fn mark_inputs(&mut self, instance: &Instance, checked: &Checked, folders: &Folders, reader: &mut Reader) {
-        for (input, feeds) in instance.step.inputs.iter().zip(&instance.feeds) {
-            for feed in feeds {
-                let From::Outside { text, origin } = &feed.from else { continue };
-                let key = (folders.absolute(text, *origin), checked.is_policy(&input.name.text));
-                if self.marks.contains_key(&key) {
-                    continue;
-                }
-                match input_fingerprint(&key.0, key.1) {
-                    Ok(mark) => drop(self.marks.insert(key, mark)),
-                    Err(error) => {
-                        let message = format!("step {}: {error}", instance.title());
-                        reader.problems.push(Problem::new(feed.place, message).help(PATHS));
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// What each stage makes of each list of flags. Stages are asked side by side.
-fn values(parts: &[Part<'_>], stages: &Stages) -> Result<BTreeMap<(String, Vec<String>), Valued>> {
-    let mut asked: BTreeMap<String, BTreeSet<Vec<String>>> = BTreeMap::new();
-    for checked in parts.iter().flat_map(|part| part.checked.iter().flatten()) {
-        if let Checked::Stage { known, flags } = checked {
-            asked.entry(known.description.stage.clone()).or_default().insert(flags.clone());
-        }
-    }
-    let mut all = BTreeMap::new();
-    for (stage, lists) in asked {
-        let values = stages.values(&stage, &lists)?;
-        all.extend(values.into_iter().map(|(flags, valued)| ((stage.clone(), flags), valued)));
-    }
-    Ok(all)
+/// The steps of all combinations that could be checked.
+fn steps<'a>(parts: &'a [Part<'_>]) -> Vec<(&'a Instance, &'a Checked)> {
+    let all = parts.iter().flat_map(|part| part.instances.iter().zip(&part.checked));
+    all.filter_map(|(instance, checked)| Some((instance, checked.as_ref()?))).collect()
 }
 
 /// One step of a combination; `source` gives the planned step of an instance before it.
@@ -279,9 +242,9 @@ fn planned<'a>(
                     (source.location.uri().to_owned(), source.record.fingerprint.clone())
                 }
                 From::Outside { text, origin } => {
-                    let key = (folders.absolute(text, *origin), checked.is_policy(&input.name.text));
-                    let mark = outside.marks.get(&key).cloned().unwrap_or_default();
-                    (key.0, mark)
+                    let uri = folders.absolute(text, *origin);
+                    let mark = outside.mark(&uri, checked.is_policy(&input.name.text));
+                    (uri, mark)
                 }
             };
             uris.push(uri);
@@ -297,10 +260,9 @@ fn planned<'a>(
         }
         (Checked::Stage { known, flags }, _) => {
             let described = &known.description;
-            let key = (described.stage.clone(), flags);
-            let parameters = outside.parameters.get(&key).cloned().unwrap_or_default();
-            let work = Work::Stage { program: known.program.clone(), flags: key.1, divides: described.divides };
-            (key.0, described.version, parameters, work)
+            let parameters = outside.parameters(&described.stage, &flags);
+            let work = Work::Stage { program: known.program.clone(), flags, divides: described.divides };
+            (described.stage.clone(), described.version, parameters, work)
         }
         (Checked::Command { .. }, Action::Uses(_)) => unreachable!("a stage is checked as a stage"),
     };
@@ -311,254 +273,4 @@ fn planned<'a>(
     let (step, round, variant) = (name.text.clone(), instance.round, combination.variant.clone());
     let record = StepRecord { step, round, variant, stage, version, fingerprint, parameters, inputs: marks };
     Ok(PlannedStep { record, inputs, needs: Vec::new(), resources, location, found: false, state: State::Run, work })
-}
-
-#[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-    use crate::matrix::Variant;
-
-    /// A planned step of this name, made by a command from nothing.
-    pub(crate) fn step(name: &str, round: Option<u32>) -> PlannedStep {
-        let record = StepRecord {
-            step: name.to_owned(),
-            round,
-            variant: Variant::default(),
-            stage: name.to_owned(),
-            version: 1,
-            fingerprint: format!("{name}{round:?}"),
-            parameters: Map::new(),
-            inputs: BTreeMap::new(),
-        };
-        PlannedStep {
-            record,
-            inputs: Vec::new(),
-            needs: Vec::new(),
-            resources: Resources::default(),
-            location: Location::open("/nowhere").unwrap(),
-            found: false,
-            state: State::Run,
-            work: Work::Stage { program: PathBuf::new(), flags: Vec::new(), divides: false },
-        }
-    }
-
-    /// A stage that reads `images` and a policy and writes `votes`, as far as a plan asks it.
-    const FAKE: &str = r#"#!/bin/sh
-samples=32 seed=1 source=null order=per-vote
-for flag in "$@"; do case "$flag" in
-  --samples=*) samples=${flag#*=};; --order=*) order=${flag#*=};; --seed=*) seed=${flag#*=};; --source=*) source="\"${flag#*=}\"";;
-esac; done
-if [ "$samples" -gt 99 ]; then echo "error: invalid value '$samples' for '--samples <N>'" >&2; exit 2; fi
-cat <<END
-{ "evoq": 1, "stage": "fake", "version": 3, "about": "", "divides": false,
-  "inputs": [ { "name": "images", "table": "images", "required": false, "help": "what it looks at" },
-              { "name": "policy", "required": false, "help": "" } ],
-  "outputs": [ { "name": "images", "table": "images" }, { "name": "votes", "table": "votes" } ],
-  "parameters": [ { "name": "samples", "type": "integer", "help": "", "value": $samples },
-                  { "name": "order", "type": "text", "choices": ["per-vote", "balanced"], "help": "", "value": "$order" },
-                  { "name": "exact", "type": "flag", "help": "", "value": false },
-                  { "name": "list", "type": "text", "list": true, "help": "" },
-                  { "name": "source", "type": "path", "help": "", "value": $source },
-                  { "name": "seed", "type": "integer", "help": "", "value": $seed } ] }
-END
-"#;
-
-    /// A folder with the stages `fake` and `strict`.
-    pub(crate) fn fake() -> (tempfile::TempDir, Stages) {
-        use std::os::unix::fs::PermissionsExt;
-        let folder = tempfile::tempdir().unwrap();
-        // `strict` is like `fake` and must be given `images` and its `kind`.
-        let strict = FAKE
-            .replace("fake", "strict")
-            .replace("false, \"help\": \"what", "true, \"help\": \"what")
-            .replace("\"name\": \"list\"", "\"name\": \"kind\", \"required\": true");
-        for (name, text) in [("evoq-fake", FAKE), ("evoq-strict", &strict)] {
-            let program = folder.path().join(name);
-            evoq_artifacts::write_file(&program, text.as_bytes()).unwrap();
-            std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
-        }
-        let stages = Stages::within(vec![folder.path().to_path_buf()]);
-        (folder, stages)
-    }
-
-    /// The plan of a workflow's text with the stage `fake`.
-    pub(crate) fn planned(text: &str, sets: &[&str]) -> Result<Plan> {
-        let (folder, stages) = fake();
-        let workflow = crate::workflow::tests::read(text, sets)?;
-        Plan::new(&workflow, &Location::open(folder.path().join("root").to_str().unwrap())?, &stages)
-    }
-
-    const FLOW: &str = "\
-evoq: 1
-name: flow
-params: { samples: 8 }
-steps:
-  photos: { run: [make, '{out.images}'], out: [images] }
-rounds:
-  count: 2
-  steps:
-    votes: { uses: fake, in: { images: photos }, with: { samples: \"${samples}\" } }
-";
-
-    #[test]
-    fn every_fault_against_a_stages_description_is_told_before_anything_runs() {
-        let text = "\
-evoq: 1
-name: flow
-steps:
-  photos: { run: [make, '{out.pairs}', '{in.x}'], out: [pairs, vots] }
-  a: { uses: fake, in: { images: photos, policies: photos }, with: { samples: many, order: balance, exact: 1 } }
-  b: { uses: strict, with: { sampels: 3 } }
-  c: { uses: fakes }
-";
-        insta::assert_snapshot!(planned(text, &[]).unwrap_err().to_string());
-    }
-
-    #[test]
-    fn what_a_stage_refuses_itself_is_told_at_its_step() {
-        insta::assert_snapshot!(planned(FLOW, &["samples=100"]).unwrap_err().to_string());
-    }
-
-    #[test]
-    fn each_step_of_each_round_has_a_seed_of_its_own_that_comes_from_the_workflows() {
-        let seeds = |sets: &[&str]| -> Vec<String> {
-            let plan = planned(FLOW, sets).unwrap();
-            plan.steps[1..].iter().map(|step| step.record.parameters["seed"].to_string()).collect()
-        };
-        let (one, two) = (seeds(&[]), seeds(&["seed=2"]));
-        assert_ne!(one[0], one[1]);
-        assert!(one.iter().all(|seed| !two.contains(seed)));
-    }
-
-    #[test]
-    fn a_parameter_changes_the_steps_that_have_it_and_no_other() {
-        let prints = |sets: &[&str]| -> Vec<String> {
-            planned(FLOW, sets).unwrap().steps.iter().map(|step| step.record.fingerprint.clone()).collect()
-        };
-        let (old, new) = (prints(&[]), prints(&["samples=9"]));
-        assert_eq!(old[0], new[0]);
-        assert!(old[1] != new[1] && old[2] != new[2] && new[1] != new[2]);
-        assert_eq!(old, prints(&["samples=8"]));
-    }
-
-    /// A command's file, a stage that reads it, and a stage with every kind of parameter.
-    const FULL: &str = "\
-evoq: 1
-name: full
-seed: 1
-params: { k: 8 }
-steps:
-  a: { run: [sh, FILE, '{out.images}', '{with.n}'], with: { n: 3 }, out: [images] }
-  b: { uses: fake, in: { images: a }, with: { samples: \"${k}\", order: balanced, source: FILE } }
-";
-
-    /// The fingerprints of `a` and `b` of a text in which FILE stands for a file with `content`.
-    fn full(text: &str, content: &str, sets: &[&str]) -> [String; 2] {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("file");
-        evoq_artifacts::write_file(&file, content.as_bytes()).unwrap();
-        let plan = planned(&text.replace("FILE", file.to_str().unwrap()), sets).unwrap();
-        let print =
-            |name: &str| plan.steps.iter().find(|it| it.record.step == name).unwrap().record.fingerprint.clone();
-        ["a", "b"].map(print)
-    }
-
-    #[test]
-    fn what_decides_what_a_step_makes_changes_its_fingerprint_and_that_of_what_reads_it() {
-        let base = full(FULL, "x", &[]);
-        for (from, to) in [
-            ("samples: \"${k}\"", "samples: 9"),
-            ("order: balanced", "order: per-vote"),
-            (", source: FILE }", " }"),
-            ("seed: 1", "seed: 2"),
-            ("in: { images: a }", "in: { images: [a, a] }"),
-            ("uses: fake", "uses: strict"),
-        ] {
-            let text = FULL
-                .replace(from, to)
-                .replace("strict, in: { images: a }, with: {", "strict, in: { images: a }, with: { kind: x,");
-            let changed = full(&text, "x", &[]);
-            assert_eq!(changed[0], base[0], "{to}");
-            assert_ne!(changed[1], base[1], "{to}");
-        }
-        for (from, to) in [
-            ("[sh, FILE,", "[bash, FILE,"),
-            ("n: 3", "n: 4"),
-            ("out: [images] }", "out: [images], version: 2 }"),
-            ("'{with.n}']", "'{with.n}', '{seed}']"),
-            (
-                "'{with.n}'], with: { n: 3 }, out: [images]",
-                "'{with.n}', '{out.votes}'], with: { n: 3 }, out: [images, votes]",
-            ),
-        ] {
-            let changed = full(&FULL.replace(from, to), "x", &[]);
-            assert!(changed[0] != base[0] && changed[1] != base[1], "{to}");
-        }
-        let other_content = full(FULL, "y", &[]);
-        assert!(other_content[0] != base[0] && other_content[1] != base[1]);
-        assert_ne!(full(FULL, "x", &["k=9"])[1], base[1]);
-    }
-
-    #[test]
-    fn what_does_not_decide_what_a_step_makes_changes_no_fingerprint() {
-        let base = full(FULL, "x", &[]);
-        for (from, to) in [
-            ("name: full", "name: other"),
-            ("steps:", "# a comment\nsteps:  # and another"),
-            ("k: 8", "\"k\": 8, unused: 3"),
-            ("samples: \"${k}\", order: balanced", "order: balanced, samples: 8"),
-            ("out: [images] }", "out: images, resources: { cpus: 3, gpus: 1, memory: 2GB } }"),
-            ("with: { samples", "resources: { cpus: 2 }, with: { exact: ~, samples"),
-            ("steps:", "show: [{ title: t, sql: SELECT 1 }]\nmatrix: { k: [8] }\nsteps:"),
-            ("  b:", "  z: { uses: fake }\n  b:"),
-        ] {
-            assert_eq!(full(&FULL.replace(from, to), "x", &[]), base, "{to}");
-        }
-        assert_eq!(full(FULL, "x", &["k=8", "seed=1"]), base);
-    }
-
-    const MATRIX: &str = "\
-evoq: 1
-name: flow
-params: { samples: 8, order: balanced }
-matrix: { samples: [8, 9], order: [balanced, per-vote] }
-steps:
-  photos: { run: [make, '{out.images}'], out: [images] }
-  few: { uses: fake, in: { images: photos }, with: { samples: \"${samples}\" } }
-  all: { uses: fake, in: { images: few }, with: { order: \"${order}\" } }
-";
-
-    #[test]
-    fn a_step_is_planned_once_for_all_combinations_that_make_it_alike_and_says_on_what_it_depends() {
-        let plan = planned(MATRIX, &[]).unwrap();
-        let line = |step: &PlannedStep| {
-            let needs: Vec<String> = step.needs.iter().map(|&need| plan.steps[need].title()).collect();
-            format!("{}: {}", step.title(), needs.join(", "))
-        };
-        let lines: Vec<String> = plan.steps.iter().map(line).collect();
-        assert_eq!(
-            lines,
-            [
-                "photos: ",
-                "few (samples=8): photos",
-                "all (samples=8 order=balanced): few (samples=8)",
-                "all (samples=8 order=per-vote): few (samples=8)",
-                "few (samples=9): photos",
-                "all (samples=9 order=balanced): few (samples=9)",
-                "all (samples=9 order=per-vote): few (samples=9)",
-            ]
-        );
-        // Narrowed, it is the same artifacts.
-        let one = planned(MATRIX, &["samples=9", "order=per-vote"]).unwrap();
-        let prints =
-            |plan: &Plan| -> BTreeSet<String> { plan.steps.iter().map(|it| it.record.fingerprint.clone()).collect() };
-        assert_eq!(one.steps.len(), 3);
-        assert!(prints(&one).is_subset(&prints(&plan)));
-    }
-
-    #[test]
-    fn a_fault_of_every_combination_is_told_once() {
-        let told = planned(&MATRIX.replace("order: \"${order}\"", "ordre: 1"), &[]).unwrap_err().to_string();
-        assert_eq!(told.matches("no parameter `ordre`").count(), 1, "{told}");
-    }
 }

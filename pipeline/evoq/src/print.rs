@@ -15,6 +15,11 @@ pub fn say(text: &str) -> Result<()> {
     }
 }
 
+/// Says a line on stderr. A run does not end because the reader of its words has: `evoq run … 2>&1 | head`.
+pub fn tell(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 /// Rows of words in columns as wide as they need to be.
 pub fn columns(rows: &[Vec<String>]) -> String {
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);

@@ -128,8 +128,12 @@ pub fn suggestion<'a>(name: &str, names: impl IntoIterator<Item = &'a str> + Clo
     if let Some(near) = nearest(name, names.clone()) {
         return format!("; did you mean `{near}`?");
     }
-    let mut all: Vec<&str> = names.into_iter().collect();
-    all.dedup();
+    let mut all: Vec<&str> = Vec::new();
+    for name in names {
+        if !all.contains(&name) {
+            all.push(name);
+        }
+    }
     match all.as_slice() {
         [] => "; there are none".to_owned(),
         [one] => format!("; there is only {one}"),

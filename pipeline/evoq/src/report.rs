@@ -29,7 +29,7 @@ use serde_json::{Value as Json, json};
 use crate::error::{Error, Result};
 use crate::graph::duration;
 use crate::ledger;
-use crate::print::replace;
+use crate::print::{replace, tell};
 use crate::sql::Database;
 
 /// What `evoq report` is given.
@@ -65,7 +65,7 @@ pub fn run(args: &ReportArgs) -> Result<()> {
     let root = Location::open(&args.root)?;
     let page = page(&root, args.run.as_deref())?;
     replace(&args.output, |out| Ok(out.write_all(page.as_bytes())?))?;
-    eprintln!("{} written, {}", args.output.display(), crate::verify::size(page.len() as u64));
+    tell(&format!("{} written, {}", args.output.display(), crate::verify::size(page.len() as u64)));
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 mod machine;
 mod make;
+mod pace;
 mod screen;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ use crate::select::State;
 use crate::workflow::Workflow;
 use machine::{Machine, Share};
 use make::{End, Shop};
+use pace::Pace;
 use screen::Screen;
 
 /// How long steps that have ended may be missing in the ledger.
@@ -68,12 +70,13 @@ pub fn run(workflow: &Workflow, plan: &Plan, root: &Location, how: &How) -> Resu
     }
     let (executor, jobs) = executor(how, root)?;
     let mut ledger = Ledger::start(root, &plan.record(&workflow.name), workflow.seed)?;
-    let screen = Screen::new(plan);
+    let machine = if how.slurm.is_some() { Machine::boundless(how.cpus) } else { Machine::new(how) };
+    let pace = || Pace::watched(plan, &machine, root, &workflow.name, executor.name());
+    let screen = Screen::new(plan, pace);
     screen.say(&format!("run {} of {}: {}", ledger.row.run, workflow.name, counts(plan)));
     let logs = log_folder(&ledger.place, &ledger.row.run);
     let shop = Shop { executor: executor.as_ref(), logs: &logs, jobs: jobs.as_deref(), how, screen: &screen };
     let start = Instant::now();
-    let machine = if how.slurm.is_some() { Machine::boundless(how.cpus) } else { Machine::new(how) };
     let mut tour = Tour::new(plan, machine, how.keep_going);
     let result = tour.go(&shop, &mut ledger);
     screen.clear();
@@ -165,6 +168,8 @@ type Ended = (usize, Share, End);
 struct Tour<'a> {
     plan: &'a Plan,
     fates: Vec<Fate>,
+    /// The steps that are being made.
+    running: Vec<usize>,
     machine: Machine,
     /// Artifacts that this run makes or has made: two steps of a plan can be one artifact.
     places: BTreeSet<&'a str>,
@@ -177,7 +182,8 @@ impl<'a> Tour<'a> {
     fn new(plan: &'a Plan, machine: Machine, keep_going: bool) -> Self {
         let fate = |step: &PlannedStep| if step.state == State::Left { Fate::Left } else { Fate::Waits };
         let fates = plan.steps.iter().map(fate).collect();
-        Self { plan, fates, machine, places: BTreeSet::new(), keep_going, failures: Vec::new() }
+        let running = Vec::new();
+        Self { plan, fates, running, machine, places: BTreeSet::new(), keep_going, failures: Vec::new() }
     }
 
     /// Makes every step that can be made. Fails where the ledger does; failures of steps are kept.
@@ -186,7 +192,7 @@ impl<'a> Tour<'a> {
             self.fates[i] = Fate::Found;
             let end = End::found();
             shop.screen.ended(i, step, &end);
-            ledger.step(end.row(step, &ledger.row.run))?;
+            ledger.step(end.row(step, &ledger.row.run, shop.executor.name()))?;
         }
         let (tell, told) = channel();
         thread::scope(|scope| {
@@ -196,7 +202,7 @@ impl<'a> Tour<'a> {
                 if written.is_ok() {
                     self.start(scope, shop, &tell);
                 }
-                if !self.fates.contains(&Fate::Runs) {
+                if self.running.is_empty() {
                     return written;
                 }
                 match next(&told) {
@@ -206,6 +212,7 @@ impl<'a> Tour<'a> {
                     }
                     None => written = written.and_then(|()| ledger.flush()),
                 }
+                shop.screen.tell_left();
             }
         })
     }
@@ -220,11 +227,15 @@ impl<'a> Tour<'a> {
             if child::stopped() || (!self.failures.is_empty() && !self.keep_going) {
                 return;
             }
+            if self.running.len() == MOST || self.machine.is_full() {
+                return;
+            }
             if !self.is_ready(i) {
                 continue;
             }
             let Some(share) = self.machine.take(&step.resources) else { continue };
             self.fates[i] = Fate::Runs;
+            self.running.push(i);
             // What this run has made is found the second time, also where it is to be made again.
             let is_known = !self.places.insert(step.location.uri());
             shop.screen.started(i, step);
@@ -253,18 +264,16 @@ impl<'a> Tour<'a> {
             }
         }
         let is_there = |&need: &usize| matches!(self.fates[need], Fate::Made | Fate::Found);
-        let runs = || self.fates.iter().enumerate().filter(|(_, fate)| **fate == Fate::Runs);
-        self.fates[i] == Fate::Waits
-            && step.needs.iter().all(is_there)
-            && runs().count() < MOST
-            && !runs().any(|(k, _)| self.plan.steps[k].location.uri() == step.location.uri())
+        let is_same = |&k: &usize| self.plan.steps[k].location.uri() == step.location.uri();
+        self.fates[i] == Fate::Waits && step.needs.iter().all(is_there) && !self.running.iter().any(is_same)
     }
 
     fn enter(&mut self, (i, share, end): Ended, shop: &Shop<'a>, ledger: &mut Ledger) -> Result<()> {
         let step = &self.plan.steps[i];
         self.machine.give_back(share);
+        self.running.retain(|&running| running != i);
         shop.screen.ended(i, step, &end);
-        let entered = ledger.step(end.row(step, &ledger.row.run));
+        let entered = ledger.step(end.row(step, &ledger.row.run, shop.executor.name()));
         self.fates[i] = match &end.result {
             Ok(()) if end.is_found => Fate::Found,
             Ok(()) => Fate::Made,

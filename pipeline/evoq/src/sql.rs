@@ -9,7 +9,7 @@ mod parts;
 mod prompt;
 mod rows;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod views;
 
 use std::collections::BTreeMap;
@@ -200,7 +200,11 @@ impl Database {
                 view.table
             ));
         }
-        let near = suggestion(name, self.known.iter().map(|known| known.name.as_str()));
+        let near = if evoq_schemas::tables().iter().any(|table| table.name == name) {
+            "; `--live` adds what unfinished steps have written, and `--run` names an earlier run".to_owned()
+        } else {
+            suggestion(name, self.known.iter().map(|known| known.name.as_str()))
+        };
         Error::BadInput(format!("run {runs} has no table `{name}`{near}"))
     }
 
@@ -312,6 +316,12 @@ fn url(text: &str) -> Result<Url> {
 /// An error of the engine: of the query's text, or of reading.
 fn fault(error: &DataFusionError) -> Error {
     let text = error.strip_backtrace();
+    // The engine asks for a report to its makers wherever a function is called with types that it does not take.
+    let text = match (text.find("\nThis issue was likely caused by a bug"), text.find("No function matches")) {
+        (Some(_), Some(told)) => &text[told..],
+        (Some(end), None) => &text[..end],
+        (None, _) => &text,
+    };
     match error.find_root() {
         DataFusionError::SQL(..)
         | DataFusionError::Plan(_)

@@ -47,6 +47,8 @@ pub fn status(args: &StatusArgs) -> Result<()> {
     let run = ledger::chosen(&root, args.run.as_deref())?;
     let plan = ledger::plan(&root, &run)?;
     let outcome = ledger::run_row(&root, &run)?.pop().map_or_else(|| "running".to_owned(), |row| row.outcome);
+    // Nobody enters the end of a run that was killed.
+    let outcome = if outcome == "running" { "running, or killed".to_owned() } else { outcome };
     say(&status_text(&run, &plan, &outcome, &ledger::run_steps(&root, &run)?))
 }
 
@@ -110,8 +112,8 @@ fn log_text(plan: &PlanRecord, done: &[RunStepRow], words: impl Fn(&StepRecord) 
         let after = duration((row.started_ms - first) as f64 / 1000.0);
         let end = match row.outcome.as_str() {
             "done" if row.cached => "found".to_owned(),
-            "done" => format!("made in {} on {}", duration(row.seconds), row.host),
-            outcome => format!("{outcome} after {} on {}", duration(row.seconds), row.host),
+            "done" => format!("made in {} {}", duration(row.seconds), circumstances(row)),
+            outcome => format!("{outcome} after {} {}", duration(row.seconds), circumstances(row)),
         };
         let _ = writeln!(text, "{after:>12}  {}: {end}", title(step));
         if row.outcome != "done" {
@@ -123,6 +125,15 @@ fn log_text(plan: &PlanRecord, done: &[RunStepRow], words: impl Fn(&StepRecord) 
         }
     }
     text
+}
+
+/// `on HOST`, or `on Slurm`, and at which attempt, where it was not the first.
+fn circumstances(row: &RunStepRow) -> String {
+    let place = if row.executor.as_deref() == Some("slurm") { "Slurm" } else { &row.host };
+    match row.attempts {
+        Some(attempts @ 2..) => format!("on {place}, at attempt {attempts}"),
+        _ => format!("on {place}"),
+    }
 }
 
 /// The steps that `asked` names: `votes`, or `votes@2` for one round.
@@ -169,25 +180,15 @@ pub(crate) fn title(step: &StepRecord) -> String {
 mod tests {
     use super::*;
     use crate::graph::tests::plan;
+    use crate::ledger::tests::made;
 
     fn done() -> Vec<RunStepRow> {
-        let row = |step: &str, started_ms, cached, seconds, outcome: &str| RunStepRow {
-            run: "r".to_owned(),
-            workflow_step: step.to_owned(),
-            round: (step != "photos").then_some(1),
-            variant: None,
-            stage: String::new(),
-            fingerprint: if step == "photos" { step.to_owned() } else { format!("{step}1") },
-            cached,
-            started_ms,
-            seconds,
-            outcome: outcome.to_owned(),
-            host: "h".to_owned(),
-        };
+        let steps = plan().steps;
+        let failed = "failed".to_owned();
         vec![
-            row("photos", 0, true, 0.0, "done"),
-            row("pairs", 10, false, 0.25, "done"),
-            row("votes", 300, false, 75.0, "failed"),
+            RunStepRow { cached: true, seconds: 0.0, ..made(&steps[0]) },
+            RunStepRow { started_ms: 10, seconds: 0.25, ..made(&steps[1]) },
+            RunStepRow { started_ms: 300, seconds: 75.0, outcome: failed, ..made(&steps[2]) },
         ]
     }
 

@@ -3,7 +3,7 @@
 use evoq_artifacts::{Location, Verified, verify};
 
 use crate::error::{Error, Result};
-use crate::print::say;
+use crate::print::{say, tell};
 
 /// Reads all files of the artifacts at and below `place`. Each that is not as its manifest states is printed; one is a failure.
 pub fn run(place: &str) -> Result<()> {
@@ -12,7 +12,8 @@ pub fn run(place: &str) -> Result<()> {
         say(&format!("{uri}: {what}\n"))?;
     }
     let Verified { artifacts, files, bytes, bad } = &verified;
-    eprintln!("{artifacts} artifacts, {files} files, {} read", size(*bytes));
+    let end = if bad.is_empty() { ", all as they were written" } else { "" };
+    tell(&format!("{artifacts} artifacts, {files} files, {} read{end}", size(*bytes)));
     if bad.is_empty() {
         return Ok(());
     }

@@ -105,6 +105,7 @@ fn shown(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::tests::made;
     use crate::matrix::Variant;
     use serde_json::json;
 
@@ -137,19 +138,6 @@ mod tests {
     fn an_unchanged_step_was_not_finished_or_its_artifact_is_gone() {
         let same = record(&json!({}), "p", 1);
         assert_eq!(reason(&same, &same, &[]), "not finished by the last run");
-        let row = RunStepRow {
-            run: "r".to_owned(),
-            workflow_step: "votes".to_owned(),
-            round: Some(1),
-            variant: None,
-            stage: "vote".to_owned(),
-            fingerprint: "f".to_owned(),
-            cached: false,
-            started_ms: 0,
-            seconds: 0.0,
-            outcome: "done".to_owned(),
-            host: "h".to_owned(),
-        };
-        assert_eq!(reason(&same, &same, &[row]), "its artifact is gone from the store");
+        assert_eq!(reason(&same, &same, &[made(&same)]), "its artifact is gone from the store");
     }
 }

@@ -17,7 +17,7 @@
 //! ```
 //! What one step says is in `step.rs`, what a matrix says in `matrix.rs`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use evoq_artifacts::read_file;
@@ -29,6 +29,7 @@ use crate::problem::{Problem, Problems, Source, suggestion};
 use crate::read::{Fields, Reader};
 use crate::sql::syntax_fault;
 use crate::tree::{self, Key, Node, Value};
+use crate::uses::Uses;
 
 /// A workflow, its steps not yet read.
 #[derive(Debug)]
@@ -43,6 +44,10 @@ pub struct Workflow {
     pub seed: u64,
     /// What runs: once, or once for each combination of the matrix.
     pub combinations: Vec<Combination>,
+    /// The parameters that each axis of the matrix can set, by axis.
+    pub axes: BTreeMap<String, BTreeSet<String>>,
+    /// The parameters that its steps name.
+    pub uses: Uses,
     /// Queries whose results a run prints.
     pub show: Vec<Show>,
     /// What was found wrong so far. Reading goes on as far as it can, so that all faults are told at once.
@@ -120,6 +125,8 @@ impl Workflow {
 fn read(source: &Source, folder: PathBuf, tree: &Node, sets: &[String], reader: &mut Reader) -> Option<Workflow> {
     let fields = reader.fields(tree, "the workflow", &KEYS)?;
     let mut matrix = Matrix::read(fields.get("matrix"), reader);
+    // Before it is narrowed: what a step depends on is the same whichever values are left.
+    let axes = matrix.parameters();
     let sets = matrix.narrowed(sets, reader);
     let given = reader.map_of(fields, "params");
     let params = Params::new(given, fields.get("seed"), &sets, &matrix.names(), reader);
@@ -155,6 +162,8 @@ fn read(source: &Source, folder: PathBuf, tree: &Node, sets: &[String], reader: 
         name: name.unwrap_or_default(),
         seed: combinations.first().map_or(1, |first| first.seed),
         combinations,
+        axes,
+        uses: Uses::new(fields),
         show: show.map_or_else(Vec::new, |node| shows(&node, reader)),
         problems: Vec::new(),
     })

@@ -11,6 +11,10 @@ use crate::error::{Error, Result};
 pub struct Local;
 
 impl Executor for Local {
+    fn name(&self) -> &'static str {
+        "local"
+    }
+
     fn run(&self, job: &Job<'_>, said: &(dyn Fn(&str) + Sync)) -> Result<Ended> {
         let (program, arguments) =
             job.words.split_first().ok_or_else(|| Error::BadInput("the step names no program".to_owned()))?;

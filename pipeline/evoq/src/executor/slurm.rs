@@ -2,12 +2,14 @@
 //!
 //! A job's folder is shared by all nodes and named by the step's fingerprint, as is the job. What a task ended with stands in a
 //! file there that appears whole, as Slurm forgets jobs that have ended. A runner that was killed leaves its jobs in the queue;
-//! the next finds them by their name and waits for them. A step is submitted when all that it reads is there, so a job never
-//! depends on another one and a failed step leaves nothing in the queue that cannot run.
+//! the next finds them by their name and their script, which says below which root they work, and waits for them. A step is
+//! submitted when all that it reads is there, so a job never depends on another one and a failed step leaves nothing in the queue
+//! that cannot run.
 
-use std::collections::BTreeSet;
+mod queue;
+
 use std::fs::File;
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -17,11 +19,10 @@ use evoq_artifacts::{Artifact, make_folder, read_file, remove_folder, write_file
 use super::{Executor, Job};
 use crate::child::{Ended, Words, open_log, stopped, stops};
 use crate::error::{Error, Result};
+use queue::{LOOK, ask, cancel, patiently, queue};
 
 /// How often the job's folder is looked at.
 const PAUSE: Duration = Duration::from_millis(200);
-/// How often the queue is asked.
-const LOOK: Duration = Duration::from_secs(5);
 
 /// Submits to the cluster of this machine.
 #[derive(Debug)]
@@ -34,29 +35,37 @@ pub struct Slurm {
     pub shards: u32,
 }
 
-/// A job in the queue: its id without the task, and its state with Slurm's reason.
-#[derive(Debug, PartialEq, Eq)]
-struct Queued {
-    id: String,
-    state: String,
-}
-
 impl Executor for Slurm {
+    fn name(&self) -> &'static str {
+        "slurm"
+    }
+
     fn run(&self, job: &Job<'_>, said: &(dyn Fn(&str) + Sync)) -> Result<Ended> {
         let folder = self.folder.join(job.fingerprint);
         let name = format!("evoq-{}", job.fingerprint);
-        let queued = queue(&name)?;
-        let tasks = match tasks_of(&folder) {
-            Some(tasks) if job.resumes && !queued.is_empty() => {
-                said("a job of an earlier run is waited for");
-                tasks
+        let script = folder.join("job.sh");
+        let asked = patiently(said, || {
+            let queued = queue(&name, &script)?;
+            match tasks_of(&folder) {
+                Some(tasks) if job.resumes && !queued.is_empty() => {
+                    said("a job of an earlier run is waited for");
+                    Ok(tasks)
+                }
+                _ => {
+                    cancel(&queued)?;
+                    self.submit(job, &folder, &name)
+                }
             }
-            _ => {
-                cancel(&queued)?;
-                self.submit(job, &folder, &name)?
-            }
+        });
+        let tasks = match asked {
+            Ok(tasks) => tasks,
+            Err(Error::Program(told)) => return Ok(failed(job, told)),
+            Err(error) => return Err(error),
         };
-        let ended = Waiting { job, folder: &folder, name: &name, tasks }.wait(said)?;
+        let flags = self.flags(job);
+        let ended = Waiting { job, folder: &folder, name: &name, script: &script, tasks, flags: &flags }.wait(said)?;
+        // A task that was requeued when its node fell silent, and ended there all the same, would run again for nothing.
+        let _ = queue(&name, &script).and_then(|left| cancel(&left));
         remove_folder(&folder)?;
         Ok(ended)
     }
@@ -75,15 +84,38 @@ impl Slurm {
         command.args(["--parsable", "--requeue", "--open-mode=append"]);
         command.arg(format!("--job-name={name}")).arg(format!("--array=0-{}", tasks - 1));
         command.arg(format!("--output={}/log-%a", folder.display()));
-        command.args(self.partition.iter().map(|partition| format!("--partition={partition}")));
-        command.arg(job.cpus.map_or_else(|| "--exclusive".to_owned(), |cpus| format!("--cpus-per-task={cpus}")));
-        command.args(job.memory.map(|bytes| format!("--mem={}M", bytes.div_ceil(1 << 20))));
-        command.args((job.gpus > 0).then(|| format!("--gres=gpu:{}", job.gpus)));
+        let flags = self.flags(job);
+        command.args(&flags);
         // The ledger was entered: the store has answered. Slurm gives a job the environment that it was submitted in.
         command.envs(job.place.answered());
-        ask(command.arg(script))?;
-        Ok(tasks)
+        match ask(command.arg(script)) {
+            Ok(_) => Ok(tasks),
+            Err(Error::Program(told)) => Err(Error::Program(format!("{told}; {}", asked_for(&flags)))),
+            Err(error) => Err(error),
+        }
     }
+
+    /// What is asked of a node.
+    fn flags(&self, job: &Job<'_>) -> Vec<String> {
+        let mut flags: Vec<String> =
+            self.partition.iter().map(|partition| format!("--partition={partition}")).collect();
+        flags.push(job.cpus.map_or_else(|| "--exclusive".to_owned(), |cpus| format!("--cpus-per-task={cpus}")));
+        flags.extend(job.memory.map(|bytes| format!("--mem={}M", bytes.div_ceil(1 << 20))));
+        flags.extend((job.gpus > 0).then(|| format!("--gres=gpu:{}", job.gpus)));
+        flags
+    }
+}
+
+/// What a job was asked for and where that is said, for a cluster that cannot give it.
+fn asked_for(flags: &[String]) -> String {
+    format!("the step asked for {}: see its `resources`, and --cpus and --partition of the run", flags.join(" "))
+}
+
+/// The end of a job that never ran, with its reason in the log too.
+fn failed(job: &Job<'_>, line: String) -> Ended {
+    // The line is told in any case.
+    let _ = open_log(&job.log).and_then(|mut log| writeln!(log, "error: {line}"));
+    Ended { code: Some(1), line }
 }
 
 /// The script of a task. A signal is passed on; a task that was stopped by one has no status, and runs again where Slurm requeues it.
@@ -96,11 +128,15 @@ fn script_of(job: &Job<'_>, folder: &Path, tasks: u32) -> String {
         .folder
         .as_ref()
         .map_or_else(String::new, |it| format!("cd {} || exit 1\n", quoted(&it.display().to_string())));
+    // Only a job that was requeued finds something there.
+    let empty: Vec<String> = job.fills.iter().map(|it| quoted(&it.display().to_string())).collect();
+    let empty =
+        if empty.is_empty() { String::new() } else { format!("rm -rf {0} && mkdir {0} || exit 1\n", empty.join(" ")) };
     format!(
         "#!/bin/sh\n\
          task=$SLURM_ARRAY_TASK_ID\n\
          folder={}\n\
-         {go}\
+         {go}{empty}\
          trap 'stopped=1; kill -TERM \"$program\" 2>/dev/null' TERM INT\n\
          {} &\n\
          program=$!\n\
@@ -123,49 +159,15 @@ fn tasks_of(folder: &Path) -> Option<u32> {
     String::from_utf8(read_file(&folder.join("tasks")).ok()?).ok()?.trim().parse().ok()
 }
 
-/// Runs one of Slurm's commands; gives what it prints.
-fn ask(command: &mut Command) -> Result<String> {
-    let name = command.get_program().display().to_string();
-    let output = command.output().map_err(|error| match error.kind() {
-        ErrorKind::NotFound => Error::BadInput(format!(
-            "--executor slurm: there is no `{name}` on this machine; run where Slurm's commands are"
-        )),
-        _ => Error::Program(format!("{name} could not be started: {error}")),
-    })?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(Error::Program(format!("{name} failed: {}", said.lines().last().unwrap_or("it says nothing"))))
-}
-
-/// The tasks of the jobs called `name` that have not ended.
-fn queue(name: &str) -> Result<Vec<Queued>> {
-    let told =
-        ask(Command::new("squeue").args(["--noheader", "--me", "--format=%i|%T|%r"]).arg(format!("--name={name}")))?;
-    Ok(told.lines().filter_map(queued).collect())
-}
-
-/// A line of squeue.
-fn queued(line: &str) -> Option<Queued> {
-    let mut words = line.trim().splitn(3, '|');
-    let (id, state, reason) = (words.next()?, words.next()?, words.next()?);
-    let id = id.split('_').next()?.to_owned();
-    let state = if reason == "None" { state.to_owned() } else { format!("{state} ({reason})") };
-    (!id.is_empty()).then_some(Queued { id, state })
-}
-
-fn cancel(queued: &[Queued]) -> Result<()> {
-    let ids: BTreeSet<&str> = queued.iter().map(|it| it.id.as_str()).collect();
-    if ids.is_empty() { Ok(()) } else { ask(Command::new("scancel").args(ids)).map(drop) }
-}
-
 /// A job that is waited for.
 struct Waiting<'a> {
     job: &'a Job<'a>,
     folder: &'a Path,
     name: &'a str,
+    script: &'a Path,
     tasks: u32,
+    /// What was asked of a node.
+    flags: &'a [String],
 }
 
 impl Waiting<'_> {
@@ -185,8 +187,10 @@ impl Waiting<'_> {
                 return Ok(ended(&codes, words));
             }
             if stopped() && !is_cancelled {
-                cancel(&queue(self.name)?)?;
-                is_cancelled = true;
+                match queue(self.name, self.script).and_then(|queued| cancel(&queued)) {
+                    Ok(()) => is_cancelled = true,
+                    Err(error) => said(&error.to_string()),
+                }
             }
             if stops() > 1 {
                 return Err(Error::Interrupted);
@@ -194,12 +198,18 @@ impl Waiting<'_> {
             let pace = if is_cancelled || missed > 0 { LOOK / 5 } else { LOOK };
             if looked.elapsed() >= pace {
                 looked = Instant::now();
-                match queue(self.name) {
+                match queue(self.name, self.script) {
                     Ok(queued) if queued.is_empty() => missed += 1,
                     Ok(queued) => {
                         missed = 0;
-                        if let Some(waits) = queued.iter().find(|it| it.state != "RUNNING") {
-                            said(&format!("job {} is {}", waits.id, waits.state));
+                        if let Some(waits) = queued.iter().find(|it| it.is_hopeless()) {
+                            cancel(&queued)?;
+                            let what = format!("job {} was {} and would have waited for ever", waits.id, waits.shown());
+                            let line = format!("{what}; {}", asked_for(self.flags));
+                            return Ok(failed(self.job, line));
+                        }
+                        if let Some(waits) = queued.iter().find(|it| !it.runs()) {
+                            said(&format!("job {} is {}", waits.id, waits.shown()));
                         }
                     }
                     // A controller that is away for a moment has not lost the job.
@@ -270,14 +280,6 @@ fn ended(codes: &[i32], words: Words) -> Ended {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_line_of_the_queue_names_the_job_and_why_it_waits() {
-        let line = |text| queued(text).map(|it| (it.id, it.state));
-        assert_eq!(line("12_[0-3]|PENDING|Resources"), Some(("12".to_owned(), "PENDING (Resources)".to_owned())));
-        assert_eq!(line("13|RUNNING|None"), Some(("13".to_owned(), "RUNNING".to_owned())));
-        assert_eq!(line(""), None);
-    }
 
     #[test]
     fn a_job_fails_as_the_worst_of_its_tasks() {

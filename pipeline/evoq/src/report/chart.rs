@@ -12,6 +12,8 @@ const WIDTH: f64 = 340.0;
 const HEIGHT: f64 = 210.0;
 /// Room for the numbers of the vertical axis, above, at the right, and for those of the horizontal axis.
 const MARGIN: (f64, f64, f64, f64) = (46.0, 10.0, 12.0, 36.0);
+/// Characters of a row's name that are shown.
+const NAME: usize = 42;
 /// The height of a row of a strip.
 const ROW: f64 = 24.0;
 
@@ -22,6 +24,9 @@ pub(super) struct Curve {
     /// Its place in the legend.
     pub style: usize,
 }
+
+/// So few points are marked each: they are far apart, and a single one would be no line at all.
+const FEW: usize = 12;
 
 /// Curves over one axis. Each is drawn thin as it is and thick as its running mean over `window` points.
 pub(super) fn curves(title: &str, x_name: &str, curves: &[Curve], window: usize) -> String {
@@ -35,6 +40,10 @@ pub(super) fn curves(title: &str, x_name: &str, curves: &[Curve], window: usize)
         let _ = write!(svg, "<path class=\"raw {class}\" d=\"{}\"/>", line(&x, &y, &curve.points));
         let _ =
             write!(svg, "<path class=\"curve {class}\" d=\"{}\"/>", line(&x, &y, &running_mean(&curve.points, window)));
+        if curve.points.len() <= FEW {
+            let marks: String = curve.points.iter().map(|point| line(&x, &y, &[*point]) + "h0").collect();
+            let _ = write!(svg, "<path class=\"few {class}\" d=\"{marks}\"/>");
+        }
     }
     svg.push_str("</svg>");
     svg
@@ -99,7 +108,7 @@ pub(super) struct Row {
 
 /// Values with their intervals, one row below the other, with a line at `line`.
 pub(super) fn strip(title: &str, x: &Axis, line: f64, rows: &[Row], digits: usize) -> String {
-    let names = rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0).min(34) as f64;
+    let names = rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0).min(NAME) as f64;
     let left = 14.0 + names * 6.6;
     let width = WIDTH.max(left + 200.0);
     let right = width - 46.0;
@@ -117,7 +126,7 @@ pub(super) fn strip(title: &str, x: &Axis, line: f64, rows: &[Row], digits: usiz
     let _ = write!(svg, "<path class=\"zero\" d=\"M{zero:.1} 4V{bottom:.1}\"/>");
     for (i, row) in rows.iter().enumerate() {
         let middle = 8.0 + ROW * (i as f64 + 0.5);
-        let name: String = row.name.chars().take(34).collect();
+        let name: String = row.name.chars().take(NAME).collect();
         let _ = write!(
             svg,
             "<text class=\"name\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
@@ -251,6 +260,16 @@ mod tests {
         assert_eq!(mean[3], (3.0, 6.0));
         assert_eq!(mean[0], (0.0, 1.0));
         assert_eq!(running_mean(&points, 1), points);
+    }
+
+    #[test]
+    fn a_curve_of_few_points_has_a_mark_at_each() {
+        let drawn = |count: i32| {
+            let points = (0..count).map(|i| (f64::from(i), 1.0)).collect();
+            let svg = curves("t", "x", &[Curve { points, style: 0 }], 1);
+            svg.matches("h0").count()
+        };
+        assert_eq!([1, 2, 12, 13].map(drawn), [1, 2, 12, 0]);
     }
 
     #[test]

@@ -27,7 +27,7 @@ struct Chart {
     svg: String,
 }
 
-/// The means of the first and the last tenth of the updates.
+/// The means of the first and the last tenth of the updates that say a figure: votes are checked after some only.
 #[derive(Debug, Serialize)]
 struct Ends {
     name: String,
@@ -107,14 +107,15 @@ fn chart((title, about, _, figure): &Figure, lines: &[(String, Vec<&Update>)]) -
 }
 
 fn ends(name: &str, updates: &[&Update], figures: &[&Figure]) -> Ends {
-    let tenth = updates.len().div_ceil(10);
-    let mean = |part: &[&Update], (_, _, digits, figure): &Figure| {
-        let values: Vec<f64> = part.iter().filter_map(|it| figure(it)).collect();
-        (!values.is_empty()).then(|| number(values.iter().sum::<f64>() / values.len() as f64, *digits))
-    };
-    let cell = |figure: &&Figure| {
-        let (first, last) = (mean(&updates[..tenth], figure), mean(&updates[updates.len() - tenth..], figure));
-        first.zip(last).map_or("–".to_owned(), |(first, last)| format!("{first} → {last}"))
+    let cell = |(_, _, digits, figure): &&Figure| {
+        let values: Vec<f64> = updates.iter().filter_map(|it| figure(it)).collect();
+        let tenth = values.len().div_ceil(10);
+        let mean = |part: &[f64]| number(part.iter().sum::<f64>() / part.len() as f64, *digits);
+        match values.len() {
+            0 => "–".to_owned(),
+            1 => mean(&values),
+            _ => format!("{} → {}", mean(&values[..tenth]), mean(&values[values.len() - tenth..])),
+        }
     };
     Ends { name: name.to_owned(), updates: updates.len(), cells: figures.iter().map(cell).collect() }
 }

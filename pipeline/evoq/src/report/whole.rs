@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use evoq_artifacts::{Draft, Header, Location};
 use evoq_pictures::encode_png;
 use evoq_schemas::{
-    Control, Correlation, Decoding, Finish, Grouping, Image, ImageId, Label, LabelFigure, LabelMethod, LabelReport,
-    Outcome, PairId, Picture, Prediction, Presented, RunStepRow, Table, Truth, Update, Vote,
+    Control, Correlation, Decoding, Grouping, Image, ImageId, Label, LabelFigure, LabelMethod, LabelReport, Outcome,
+    PairId, Picture, Prediction, Presented, RunStepRow, Table, Truth, Update, Vote,
 };
 
 use super::page;
 use crate::graph::tests::step;
+use crate::ledger::tests::made;
 use crate::ledger::{Ledger, PlanRecord, StepRecord};
+use crate::sql::tests::vote_on;
 
 /// A name that would be markup if it were not escaped.
 const HOSTILE: &str = "set/<script>alert('\"&')</script>";
@@ -43,29 +45,9 @@ fn ids() -> (ImageId, ImageId) {
 }
 
 fn vote(k: u16) -> Vote {
-    let (image_a, image_b) = ids();
     let outcome = [Outcome::A, Outcome::B, Outcome::A, Outcome::Invalid][usize::from(k)];
-    Vote {
-        pair_id: PairId::of(&image_a, &image_b),
-        image_a,
-        image_b,
-        vote: k,
-        samples: Some(4),
-        presented: if k.is_multiple_of(2) { Presented::Ab } else { Presented::Ba },
-        outcome: Some(outcome),
-        invalid_reason: (outcome == Outcome::Invalid).then(|| "no_answer".to_owned()),
-        reply: Some(format!("<b>reply {k}</b>")),
-        answer_logprob: None,
-        tokens: 1,
-        finish: Some(Finish::Stop),
-        probability_a: None,
-        probability_b: None,
-        prompt: String::new(),
-        policy: String::new(),
-        min_pixels: None,
-        max_pixels: None,
-        seed: 1,
-    }
+    let presented = if k.is_multiple_of(2) { Presented::Ab } else { Presented::Ba };
+    Vote { presented, reply: Some(format!("<b>reply {k}</b>")), ..vote_on(ids(), k, outcome) }
 }
 
 fn label() -> Label {
@@ -188,19 +170,7 @@ impl Run {
         let mut draft = Draft::new(&self.root.join(&step.stage).join(&step.fingerprint), header);
         write(&mut draft);
         draft.commit().unwrap();
-        let row = RunStepRow {
-            run: self.ledger.row.run.clone(),
-            workflow_step: step.step.clone(),
-            round: step.round,
-            variant: None,
-            stage: step.stage.clone(),
-            fingerprint: step.fingerprint.clone(),
-            cached: false,
-            started_ms: 0,
-            seconds: 2.0,
-            outcome: "done".to_owned(),
-            host: "h".to_owned(),
-        };
+        let row = RunStepRow { run: self.ledger.row.run.clone(), seconds: 2.0, ..made(step) };
         self.ledger.step(row).unwrap();
     }
 }

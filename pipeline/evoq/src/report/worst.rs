@@ -37,24 +37,27 @@ struct Scored {
 }
 
 #[derive(Debug, Deserialize)]
-struct Step {
+struct Place {
     workflow_step: String,
     #[serde(flatten)]
     column: Column,
+    policies: u64,
 }
 
-/// The section: the last column; none where no score stands beside a truth.
+/// The section: the last column of the first step that has one policy in each; none where there is no such step.
 pub(super) fn worst(database: &Database, plan: &PlanRecord, root: &Location) -> Result<Option<Worst>> {
     if !database.has("predictions") {
         return Ok(None);
     }
-    let steps: Vec<Step> = rows(
+    let steps: Vec<Place> = rows(
         database,
-        "SELECT DISTINCT workflow_step, variant, round FROM predictions ORDER BY workflow_step, variant, round",
+        "SELECT workflow_step, variant, round, count(DISTINCT policy) AS policies FROM predictions \
+         GROUP BY workflow_step, variant, round ORDER BY workflow_step, variant, round",
     )?;
-    let (Some(column), Some(first)) = (columns(steps.iter().map(|it| &it.column)).pop(), steps.first()) else {
-        return Ok(None);
-    };
+    let compares = |step: &Place| steps.iter().any(|it| it.workflow_step == step.workflow_step && it.policies > 1);
+    let Some(first) = steps.iter().find(|it| !compares(it)) else { return Ok(None) };
+    let of_step = steps.iter().filter(|it| it.workflow_step == first.workflow_step);
+    let Some(column) = columns(of_step.map(|it| &it.column)).pop() else { return Ok(None) };
     let place = format!("workflow_step = {} AND {}", literal(&first.workflow_step), column.condition());
     let scored: Vec<Scored> = rows(
         database,

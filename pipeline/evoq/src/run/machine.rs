@@ -70,6 +70,25 @@ impl Machine {
         Some(Share { cpus: Some(cpus), devices, memory })
     }
 
+    /// Whether there is room for no step: each takes a core.
+    pub fn is_full(&self) -> bool {
+        !self.is_boundless && self.free.cpus == 0
+    }
+
+    /// How much of the machine a step with these `needs` takes, from 0 to 1: of that which it takes most of. A scheduler finds room
+    /// for all.
+    pub fn part(&self, needs: &Resources) -> f64 {
+        if self.is_boundless {
+            return 0.0;
+        }
+        let cpus = needs.cpus.and_then(|cpus| usize::try_from(cpus).ok()).or(self.most).unwrap_or(self.all.cpus);
+        let share = |wanted: f64, all: f64| if all > 0.0 { (wanted / all).min(1.0) } else { 0.0 };
+        let of_cpus = share(cpus as f64, self.all.cpus as f64);
+        let of_memory = share(needs.memory.unwrap_or(0) as f64, self.all.memory as f64);
+        let of_devices = share(f64::from(needs.gpus), self.all.devices.len() as f64);
+        of_cpus.max(of_memory).max(of_devices)
+    }
+
     /// The step that held `share` has ended.
     pub fn give_back(&mut self, share: Share) {
         if !self.is_boundless {
@@ -145,6 +164,15 @@ mod tests {
         assert!(big.take(&needs(None, 1, None)).is_none());
         big.give_back(first);
         assert_eq!(big.take(&needs(None, 1, None)).unwrap().devices, ["0"]);
+    }
+
+    #[test]
+    fn a_step_takes_the_part_of_the_machine_that_it_takes_most_of() {
+        let four = machine(4, 100, 2, None);
+        let part = |cpus, gpus, memory| four.part(&needs(cpus, gpus, memory));
+        assert_eq!([part(Some(1), 0, None), part(Some(1), 1, None), part(Some(1), 0, Some(75))], [0.25, 0.5, 0.75]);
+        assert_eq!([part(None, 0, None), part(Some(64), 0, None)], [1.0, 1.0]);
+        assert!(Machine::boundless(None).part(&needs(None, 1, None)) < f64::EPSILON);
     }
 
     #[test]

@@ -68,8 +68,8 @@ impl End {
         }
     }
 
-    /// Its row in the ledger.
-    pub fn row(&self, step: &PlannedStep, run: &str) -> RunStepRow {
+    /// Its row in the ledger; `executor` is the run's.
+    pub fn row(&self, step: &PlannedStep, run: &str, executor: &str) -> RunStepRow {
         let record = &step.record;
         RunStepRow {
             run: run.to_owned(),
@@ -83,6 +83,8 @@ impl End {
             seconds: self.seconds,
             outcome: self.outcome().to_owned(),
             host: host(),
+            executor: (!self.is_found).then(|| executor.to_owned()),
+            attempts: Some(self.attempts),
         }
     }
 }
@@ -133,6 +135,10 @@ impl Shop<'_> {
             place: &step.location,
             words,
             folder: if let Work::Command(call) = &step.work { Some(call.folder.clone()) } else { None },
+            fills: match (&step.work, &scratch) {
+                (Work::Command(call), Some(scratch)) => call.fills(scratch.path()),
+                _ => Vec::new(),
+            },
             divides: matches!(step.work, Work::Stage { divides: true, .. }),
             resumes: is_stage,
             cpus: share.cpus,

@@ -2,13 +2,14 @@
 //! elsewhere.
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::io::{IsTerminal, Write};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::make::End;
+use super::pace::Pace;
 use super::spent;
 use crate::plan::{Plan, PlannedStep};
 
@@ -30,8 +31,9 @@ pub struct Screen {
 /// The lines at the bottom of a terminal.
 struct Live {
     lines: MultiProgress,
-    /// How many steps are done.
+    /// How many steps are done, and how long the others will take, as far as that is known.
     all: ProgressBar,
+    pace: Arc<Mutex<Pace>>,
     steps: Mutex<BTreeMap<usize, ProgressBar>>,
 }
 
@@ -48,14 +50,26 @@ fn bar(length: u64, template: &str) -> ProgressBar {
     bar
 }
 
+/// `20 s`, `4 min`, `2 h 10 min`: no finer than it is known.
+fn about(seconds: f64) -> String {
+    // The saturating cast is wanted: whoever waits that long needs no number.
+    let tens = (seconds / 10.0).ceil().max(1.0) as u64;
+    let minutes = tens.div_ceil(6);
+    match (tens, minutes) {
+        (..12, _) => format!("{} s", tens * 10),
+        (_, ..60) => format!("{minutes} min"),
+        _ => format!("{} h {} min", minutes / 60, minutes % 60),
+    }
+}
+
 impl Screen {
-    /// For a run of `plan`.
-    pub fn new(plan: &Plan) -> Self {
+    /// For a run of `plan`, whose `pace` a terminal is told.
+    pub fn new(plan: &Plan, pace: impl FnOnce() -> Arc<Mutex<Pace>>) -> Self {
         let live = std::io::stderr().is_terminal().then(|| {
             let lines = MultiProgress::new();
-            let all = lines.add(bar(plan.steps.len() as u64, "       {pos} of {len} steps, {elapsed}"));
+            let all = lines.add(bar(plan.steps.len() as u64, "       {pos} of {len} steps, {elapsed}{msg}"));
             all.enable_steady_tick(TICK);
-            Live { lines, all, steps: Mutex::default() }
+            Live { lines, all, pace: pace(), steps: Mutex::default() }
         });
         let widest = |name: fn(&PlannedStep) -> &str| plan.steps.iter().map(|it| name(it).len()).max().unwrap_or(0);
         let (names, stages) = (widest(|it| &it.record.step), widest(|it| &it.record.stage));
@@ -68,7 +82,7 @@ impl Screen {
         match &self.live {
             // A terminal that is gone is told nothing.
             Some(live) if !live.all.is_finished() => drop(live.lines.println(line)),
-            _ => eprintln!("{line}"),
+            _ => drop(writeln!(std::io::stderr(), "{line}")),
         }
     }
 
@@ -92,6 +106,7 @@ impl Screen {
             held(&self.said).insert(i, Instant::now());
             return self.line(step, "begins");
         };
+        held(&live.pace).started(i, Instant::now());
         let line = live.lines.insert_before(&live.all, bar(0, "{spinner} {wide_msg} {elapsed}"));
         line.set_message(self.head(step));
         line.enable_steady_tick(TICK);
@@ -102,6 +117,7 @@ impl Screen {
     pub fn progress(&self, i: usize, step: &PlannedStep, line: &str) {
         let line = line.strip_prefix("progress: ").unwrap_or(line);
         if let Some(live) = &self.live {
+            held(&live.pace).said(i, line, Instant::now());
             if let Some(bar) = held(&live.steps).get(&i) {
                 bar.set_message(format!("{}  {line}", self.head(step)));
             }
@@ -122,6 +138,7 @@ impl Screen {
                 live.lines.remove(&line);
             }
             live.all.inc(1);
+            held(&live.pace).ended(i, end);
         }
         let time = spent(Duration::from_secs_f64(end.seconds));
         let said = match (end.outcome(), end.is_found, end.attempts) {
@@ -133,10 +150,28 @@ impl Screen {
         self.line(step, &said);
     }
 
+    /// Says how long the rest will take, where that is known.
+    pub fn tell_left(&self) {
+        let Some(live) = &self.live else { return };
+        let left = held(&live.pace).left(Instant::now());
+        live.all.set_message(left.map_or_else(String::new, |left| format!(", about {} left", about(left))));
+    }
+
     /// Takes the live lines away.
     pub fn clear(&self) {
         if let Some(live) = &self.live {
             live.all.finish_and_clear();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_is_told_no_finer_than_it_is_known() {
+        let shown = [0.0, 12.0, 110.0, 111.0, 200.0, 3599.0, 7900.0].map(about);
+        assert_eq!(shown, ["10 s", "20 s", "110 s", "2 min", "4 min", "1 h 0 min", "2 h 12 min"]);
     }
 }

@@ -16,7 +16,7 @@ use rustyline::{Context, Editor, Helper};
 use super::rows::{Format, write};
 use super::{Answer, Database};
 use crate::error::{Error, Result};
-use crate::print::say;
+use crate::print::{say, tell};
 
 /// Rows of a table that are shown at the prompt.
 const SHOWN: usize = 200;
@@ -81,7 +81,8 @@ pub(super) fn ask(database: &Database, format: Format) -> Result<()> {
         // The first time there is none.
         let _ = editor.load_history(file);
     }
-    eprintln!("{}; end a query with `;`. SHOW TABLES; DESCRIBE votes; Tab completes, Ctrl-D ends", database.title());
+    let title = database.title();
+    tell(&format!("{title}; end a query with `;`. SHOW TABLES; DESCRIBE votes; Tab completes, Ctrl-D ends"));
     loop {
         match editor.readline("evoq> ") {
             Ok(line) => {
@@ -114,7 +115,7 @@ fn answer(database: &Database, sql: &str, format: Format) -> Result<()> {
     match asked() {
         Ok(texts) => texts.iter().try_for_each(|text| say(text)),
         Err(error) => {
-            eprintln!("error: {error}");
+            tell(&format!("error: {error}"));
             Ok(())
         }
     }

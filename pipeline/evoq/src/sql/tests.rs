@@ -1,12 +1,14 @@
 //! Queries over a root in which one run made votes in two rounds.
 
 use super::*;
+use crate::graph::tests::step;
+use crate::ledger::tests::made;
 use crate::ledger::{Ledger, PlanRecord};
 use evoq_artifacts::{Draft, Header};
 use evoq_schemas::{Finish, ImageId, Outcome, PairId, Presented, Vote};
 
-fn vote(k: u16, outcome: Outcome) -> Vote {
-    let (image_a, image_b) = (ImageId::from("s/a"), ImageId::from("s/b"));
+/// One of four votes on `image_a` and `image_b`, the first of them shown first.
+pub(crate) fn vote_on((image_a, image_b): (ImageId, ImageId), k: u16, outcome: Outcome) -> Vote {
     Vote {
         pair_id: PairId::of(&image_a, &image_b),
         image_a,
@@ -15,7 +17,7 @@ fn vote(k: u16, outcome: Outcome) -> Vote {
         samples: Some(4),
         presented: Presented::Ab,
         outcome: Some(outcome),
-        invalid_reason: (outcome == Outcome::Invalid).then(|| "no box".to_owned()),
+        invalid_reason: (outcome == Outcome::Invalid).then(|| "no_answer".to_owned()),
         reply: Some(String::new()),
         answer_logprob: None,
         tokens: 1,
@@ -28,6 +30,10 @@ fn vote(k: u16, outcome: Outcome) -> Vote {
         max_pixels: None,
         seed: 1,
     }
+}
+
+fn vote(k: u16, outcome: Outcome) -> Vote {
+    vote_on((ImageId::from("s/a"), ImageId::from("s/b")), k, outcome)
 }
 
 /// A root in which one run made votes in two rounds.
@@ -53,20 +59,8 @@ fn root() -> (tempfile::TempDir, Location) {
         }
         draft.add("votes", writer.finish().unwrap());
         draft.commit().unwrap();
-        let step = RunStepRow {
-            run: ledger.row.run.clone(),
-            workflow_step: "votes".to_owned(),
-            round: Some(u32::from(round)),
-            variant: None,
-            stage: "vote".to_owned(),
-            fingerprint,
-            cached: false,
-            started_ms: 0,
-            seconds: 1.0,
-            outcome: "done".to_owned(),
-            host: "h".to_owned(),
-        };
-        ledger.step(step).unwrap();
+        let record = step("votes", Some(u32::from(round)), "vote", &[]);
+        ledger.step(RunStepRow { run: ledger.row.run.clone(), fingerprint, ..made(&record) }).unwrap();
         ledger.flush().unwrap();
     }
     (folder, root)
@@ -137,7 +131,7 @@ fn a_round_that_has_no_number_is_null() {
 #[test]
 fn what_an_unfinished_step_has_written_is_read_on_request() {
     let (_folder, root) = root();
-    let steps = vec![crate::graph::tests::step("late", Some(3), "vote", &[])];
+    let steps = vec![step("late", Some(3), "vote", &[])];
     let plan = PlanRecord { evoq: 1, workflow: "w".to_owned(), steps };
     Ledger::start(&root, &plan, 1).unwrap();
     let header = Header {
