@@ -244,14 +244,15 @@ mod tests {
 
     #[test]
     fn the_keeper_passes_a_signal_to_one_group_and_kills_those_that_are_left_when_its_pipe_closes() {
+        // Not INT: what a shell starts in the background is deaf to it, and so is all that it starts.
         let sleeper = || Command::new("sleep").arg("1000").process_group(0).spawn().unwrap();
         let mut three = [sleeper(), sleeper(), sleeper()];
         let mut running = Running { keeper: None, groups: BTreeSet::new() };
         for child in &three {
             running.tell("start", child.id()).unwrap();
         }
-        running.tell("INT", three[1].id()).unwrap();
-        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&three[1].wait().unwrap()), Some(2));
+        running.tell("TERM", three[1].id()).unwrap();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&three[1].wait().unwrap()), Some(15));
         running.tell("end", three[1].id()).unwrap();
         running.tell("end", three[2].id()).unwrap();
         drop(running);

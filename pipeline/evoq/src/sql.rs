@@ -200,12 +200,11 @@ impl Database {
                 view.table
             ));
         }
-        let near = if evoq_schemas::tables().iter().any(|table| table.name == name) {
-            "; `--live` adds what unfinished steps have written, and `--run` names an earlier run".to_owned()
-        } else {
-            suggestion(name, self.known.iter().map(|known| known.name.as_str()))
-        };
-        Error::BadInput(format!("run {runs} has no table `{name}`{near}"))
+        let is_table = evoq_schemas::tables().iter().any(|table| table.name == name);
+        let elsewhere =
+            if is_table { " (--live adds what unfinished steps have written, --run names another run)" } else { "" };
+        let near = suggestion(name, self.known.iter().map(|known| known.name.as_str()));
+        Error::BadInput(format!("run {runs} has no table `{name}`{elsewhere}{near}"))
     }
 
     fn register_store(&self, root: &Location) -> Result<()> {
