@@ -89,7 +89,9 @@ fn pour(batches: impl Iterator<Item = Result<RecordBatch>>, mut writer: impl Rec
 fn refused(error: ArrowError) -> Error {
     match error {
         ArrowError::IoError(_, error) => Error::Output(error),
-        error => Error::BadInput(format!("the result cannot be written in this format: {error}; select other columns")),
+        error => Error::BadInput(format!(
+            "the result cannot be written: {error}; make room if that says so, else select columns that the format takes"
+        )),
     }
 }
 
